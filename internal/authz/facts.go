@@ -1,0 +1,103 @@
+package authz
+
+import "time"
+
+// TimeLayout is the one form of a time in the facts document: UTC, six
+// decimals, "Z" (DESIGN 5). Times of this form compare as text.
+const TimeLayout = "2006-01-02T15:04:05.000000Z"
+
+// NoEnd stands for "has no end" wherever an end must stand (DESIGN 11, Facts).
+var NoEnd = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+
+// FormatTime writes t in TimeLayout, cut (not rounded) to microseconds.
+func FormatTime(t time.Time) string {
+	return t.UTC().Truncate(time.Microsecond).Format(TimeLayout)
+}
+
+// Member status, client status and grant scope (DESIGN 11, Words).
+const (
+	MemberInvited = "invited"
+	MemberActive  = "active"
+	MemberRemoved = "removed"
+
+	ClientActive   = "active"
+	ClientArchived = "archived"
+
+	ScopeView        = "view"
+	ScopeCollaborate = "collaborate"
+)
+
+// Roles (DESIGN 11, Words).
+const (
+	RoleAdministrator = "administrator"
+	RolePractitioner  = "practitioner"
+	RoleScheduler     = "scheduler"
+	RoleBiller        = "biller"
+	RoleForms         = "forms_administrator"
+	RoleSupervisor    = "supervisor"
+)
+
+// Roles lists every role that a member can hold.
+var Roles = []string{RoleAdministrator, RolePractitioner, RoleScheduler, RoleBiller, RoleForms, RoleSupervisor}
+
+// Facts is what Chartgate knows of a request, as of one snapshot of the
+// database. A nil part is unknown or does not exist, and can only take away.
+type Facts struct {
+	Now      time.Time // the database server's clock when the facts were read or found still true
+	Revision string    // token of the snapshot (DESIGN 11, Headers)
+
+	Member   *Member
+	Client   *Client
+	Grant    *Grant
+	Portal   *Portal
+	Settings *Settings
+}
+
+// Member is the subject's membership in the resource's practice.
+type Member struct {
+	ID                 string // of the membership; new after a re-invitation (DOMAIN rule 58)
+	User               string
+	Practice           string
+	Roles              []string
+	Status             string
+	Owner              bool
+	FullClinicalAccess bool
+	BillingEnabled     bool
+}
+
+// Client is the client that the resource belongs to.
+type Client struct {
+	ID       string
+	Practice string
+	Assigned string // user id of the assigned practitioner; "" when nobody is
+	Status   string
+}
+
+// Grant is this subject's grant on this client: the one in force, else the
+// next to come, else the last that ended. Its interval is half-open.
+type Grant struct {
+	Scope     string
+	NotBefore time.Time
+	ExpiresAt time.Time // NoEnd when it has none
+}
+
+// Portal is a portal login's access on this client (DESIGN 11, Facts).
+type Portal struct {
+	Contact      string
+	Enabled      bool
+	Own          bool // the client's own login, which is not relationship "self"
+	Relationship string
+	Permissions  []string // the effective ones
+	Features     []string // on in the practice and not narrowed for this client
+}
+
+// Practice returns the practice that the facts speak of, or "".
+func (f Facts) Practice() string {
+	switch {
+	case f.Client != nil:
+		return f.Client.Practice
+	case f.Member != nil:
+		return f.Member.Practice
+	}
+	return ""
+}
