@@ -45,6 +45,7 @@ var Roles = []string{RoleAdministrator, RolePractitioner, RoleScheduler, RoleBil
 type Facts struct {
 	Now      time.Time // the database server's clock when the facts were read or found still true
 	Revision string    // token of the snapshot (DESIGN 11, Headers)
+	Practice string    // the practice that the resource belongs to; "" when there is no such resource
 
 	Member   *Member
 	Client   *Client
@@ -74,7 +75,7 @@ type Client struct {
 }
 
 // Grant is this subject's grant on this client: the one in force, else the
-// next to come, else the last that ended. Its interval is half-open.
+// next to come. One that ended is no fact any more. Its interval is half-open.
 type Grant struct {
 	Scope     string
 	NotBefore time.Time
@@ -91,13 +92,8 @@ type Portal struct {
 	Features     []string // on in the practice and not narrowed for this client
 }
 
-// Practice returns the practice that the facts speak of, or "".
-func (f Facts) Practice() string {
-	switch {
-	case f.Client != nil:
-		return f.Client.Practice
-	case f.Member != nil:
-		return f.Member.Practice
-	}
-	return ""
+// Hidden returns the facts of a resource that the asking service may not know
+// of: those of one that does not exist (promises P5, P8; DOMAIN rule 109).
+func (f Facts) Hidden() Facts {
+	return Facts{Now: f.Now, Revision: f.Revision}
 }

@@ -58,18 +58,54 @@ type Context struct {
 var PropertyNames = []string{"author", "client", "kind", "practice", "recipient", "signed"}
 
 // KeepProperties returns the members of m that the schema names, or nil when
-// there is none.
+// there is none. A value that no rule could accept is replaced by the plainest
+// of its type ("" for a text that is no id, 0, [], {}), so that what is judged
+// and what is recorded are the same, and neither holds free text.
 func KeepProperties(m map[string]any) Properties {
 	var kept Properties
 	for _, name := range PropertyNames {
-		if v, ok := m[name]; ok {
-			if kept == nil {
-				kept = make(Properties, len(PropertyNames))
-			}
+		v, ok := m[name]
+		if !ok {
+			continue
+		}
+		if kept == nil {
+			kept = make(Properties, len(PropertyNames))
+		}
+		switch v := v.(type) {
+		case nil, bool:
 			kept[name] = v
+		case string:
+			kept[name] = cleanID(v)
+		case []any:
+			kept[name] = []any{}
+		case map[string]any:
+			kept[name] = map[string]any{}
+		default:
+			kept[name] = int64(0)
 		}
 	}
 	return kept
+}
+
+// Clean returns r with every part that no rule could accept made empty, which
+// the policy answers with bad_input or unknown_action.
+func (r Request) Clean() Request {
+	r.Subject.Type, r.Subject.ID = cleanID(r.Subject.Type), cleanID(r.Subject.ID)
+	r.Action = cleanID(r.Action)
+	r.Resource.Type, r.Resource.ID = cleanID(r.Resource.Type), cleanID(r.Resource.ID)
+	r.Resource.Properties = KeepProperties(r.Resource.Properties)
+	r.Context.PortalProfile = cleanID(r.Context.PortalProfile)
+	if !ValidPurpose(r.Context.Purpose) {
+		r.Context.Purpose = ""
+	}
+	return r
+}
+
+func cleanID(s string) string {
+	if ValidID(s) {
+		return s
+	}
+	return ""
 }
 
 // Text returns the property if it is a valid id, else "".

@@ -2,8 +2,10 @@ package postgres
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"embed"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 
@@ -62,6 +64,18 @@ func SchemaVersion() (int64, error) {
 		newest = max(newest, version)
 	}
 	return newest, nil
+}
+
+// SchemaDigest names the schema that this build's migrations make: two builds
+// with the same digest have the same one.
+func SchemaDigest() string {
+	digest := sha256.New()
+	names, _ := fs.Glob(migrations, "migrations/*.sql") // the only error is a bad pattern
+	for _, name := range names {
+		text, _ := migrations.ReadFile(name) // embedded: it is there
+		digest.Write(text)
+	}
+	return hex.EncodeToString(digest.Sum(nil)[:8])
 }
 
 // CheckSchema returns an error that says what to do when the database's schema

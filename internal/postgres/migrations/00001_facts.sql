@@ -50,7 +50,7 @@ CREATE TABLE clients (
   last_name    text NOT NULL CHECK (last_name <> ''),
   label        text NOT NULL DEFAULT '',
   email        text,
-  email_folded text GENERATED ALWAYS AS (nullif(lower(btrim(email) COLLATE "und-x-icu"), '')) STORED,
+  email_folded text GENERATED ALWAYS AS (nullif(lower(btrim(email, E' \t\n\u000b\f\r\u00a0') COLLATE "und-x-icu"), '')) STORED,
   created_at   timestamptz NOT NULL DEFAULT now(),
   UNIQUE (practice, id),
   FOREIGN KEY (practice, assigned) REFERENCES members (practice, user_id)

@@ -131,6 +131,7 @@ BEGIN
   IF TG_OP = 'TRUNCATE' THEN
     INSERT INTO feed (kind) VALUES ('all');
     UPDATE grants_history SET valid_to = t WHERE valid_to = 'infinity';
+    UPDATE grant_versions SET version = version + 1;
     RETURN NULL;
   END IF;
   IF TG_OP <> 'INSERT' THEN

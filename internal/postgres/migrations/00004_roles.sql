@@ -13,6 +13,7 @@ BEGIN
     END;
   END LOOP;
   EXECUTE format('GRANT CONNECT ON DATABASE %I TO chartgate_sidecar, chartgate_control', current_database());
+  EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); -- else everybody may fill the disk
 END $$;
 -- +goose StatementEnd
 
@@ -30,5 +31,13 @@ GRANT SELECT ON feed, practices_history, members_history, clients_history, grant
 GRANT SELECT, INSERT ON decisions, changes TO chartgate_control;
 
 -- +goose Down
-DROP OWNED BY chartgate_sidecar;
-DROP OWNED BY chartgate_control;
+-- The roles stay: other databases of the cluster may use them.
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM chartgate_sidecar, chartgate_control;
+REVOKE USAGE ON SCHEMA public FROM chartgate_sidecar, chartgate_control;
+-- +goose StatementBegin
+DO $$
+BEGIN
+  EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM chartgate_sidecar, chartgate_control', current_database());
+  EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO PUBLIC', current_database());
+END $$;
+-- +goose StatementEnd

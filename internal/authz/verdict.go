@@ -1,0 +1,36 @@
+package authz
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Verdict is one decision with all that belongs to it: what was asked, on what
+// it rests, what was decided and what may be answered. It is what is recorded.
+type Verdict struct {
+	ID        uuid.UUID
+	At        time.Time
+	Request   Request // cleaned: see Request.Clean
+	Facts     Facts
+	Exact     Decision // as decided; what is recorded
+	Shown     Decision // as answered (promise P8)
+	Release   string   // the policy revision that decided
+	RequestID string   // X-Request-ID of the asking service, "" when none
+
+	// Of a user's own bundle: the input, as JSON, of which the record keeps a
+	// digest, and the context of its decision.
+	Input   []byte
+	Context map[string]any
+}
+
+// NewVerdict begins a verdict on r: it denies until somebody decides. Ids of
+// later verdicts sort later.
+func NewVerdict(r Request, release, requestID string) Verdict {
+	id, err := uuid.NewV7()
+	if err != nil {
+		id = uuid.New()
+	}
+	denied := Decision{Code: CodeUnavailable, Bases: []string{}}
+	return Verdict{ID: id, At: time.Now(), Request: r.Clean(), Exact: denied, Shown: denied, Release: release, RequestID: requestID}
+}
