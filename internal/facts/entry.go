@@ -1,0 +1,56 @@
+package facts
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+
+	"chartgate/internal/feed"
+)
+
+// entryVersion is raised when the stored form changes, so that entries of other
+// builds are not read.
+const entryVersion = "facts/1"
+
+// key is where the entry of a stands in Redis.
+func (a ask) key(d *feed.Deployment) string {
+	return "chartgate:" + d.ID.String() + ":" + entryVersion + ":" + a.client + "\x1f" + a.practice + "\x1f" + a.user
+}
+
+// encodeEntry writes what was loaded for a key: seal, length of the snapshot,
+// snapshot, known. The seal binds it to the key, so that an entry which turns
+// up under another key is rubbish.
+func encodeEntry(d *feed.Deployment, key string, l loaded) ([]byte, error) {
+	body, err := json.Marshal(l.known)
+	if err != nil {
+		return nil, fmt.Errorf("write entry: %w", err)
+	}
+	snapshot := l.snapshot.String()
+	payload := binary.BigEndian.AppendUint32(nil, uint32(len(snapshot)))
+	payload = append(append(payload, snapshot...), body...)
+	return append(d.Seal("entry", []byte(key), payload), payload...), nil
+}
+
+// decodeEntry reads an entry; false means that it is rubbish.
+func decodeEntry(d *feed.Deployment, key string, raw []byte) (known, feed.Snapshot, bool) {
+	const sealSize = 16
+	if len(raw) < sealSize+4 || !d.Sealed(raw[:sealSize], "entry", []byte(key), raw[sealSize:]) {
+		return known{}, feed.Snapshot{}, false
+	}
+	payload := raw[sealSize:]
+	n := int(binary.BigEndian.Uint32(payload))
+	if n > len(payload)-4 {
+		return known{}, feed.Snapshot{}, false
+	}
+	snapshot, err := feed.ParseSnapshot(string(payload[4 : 4+n]))
+	if err != nil {
+		return known{}, feed.Snapshot{}, false
+	}
+	var k known
+	decoder := json.NewDecoder(bytes.NewReader(payload[4+n:]))
+	if err := decoder.Decode(&k); err != nil || k.revive() != nil {
+		return known{}, feed.Snapshot{}, false
+	}
+	return k, snapshot, true
+}

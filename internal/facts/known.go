@@ -1,0 +1,74 @@
+package facts
+
+import (
+	"fmt"
+	"time"
+
+	"chartgate/internal/authz"
+)
+
+// ask is what has to be looked up for a request: the key of its facts.
+type ask struct {
+	client   string // "" when the resource belongs to no client
+	practice string // named by the resource itself; "" when the client leads to it
+	user     string // "" when the subject is no user
+}
+
+func askOf(r authz.Request) ask {
+	a := ask{client: r.Resource.Client()}
+	if a.client == "" {
+		a.practice = r.Resource.Practice()
+	}
+	if r.Subject.Type == authz.SubjectUser && authz.ValidID(r.Subject.ID) {
+		a.user = r.Subject.ID
+	}
+	return a
+}
+
+// nothing reports that no fact can be known, whatever the database holds.
+func (a ask) nothing() bool { return a.client == "" && a.practice == "" }
+
+// known is what the database holds for an ask. It does not depend on the time,
+// so that it stays true until one of its rows is written.
+type known struct {
+	Practice  string          `json:"practice,omitempty"`
+	Preset    string          `json:"preset,omitempty"`
+	Overrides []byte          `json:"overrides,omitempty"`
+	Client    *authz.Client   `json:"client,omitempty"`
+	Member    *authz.Member   `json:"member,omitempty"`
+	Grants    []authz.Grant   `json:"grants,omitempty"` // not ended when read, by start; they never overlap
+	settings  *authz.Settings // of Preset and Overrides
+}
+
+// at returns the facts as they are at now.
+func (k known) at(now time.Time, revision string) authz.Facts {
+	return authz.Facts{
+		Now: now, Revision: revision, Practice: k.Practice,
+		Client: k.Client, Member: k.Member, Settings: k.settings,
+		Grant: grantAt(k.Grants, now),
+	}
+}
+
+// grantAt picks the grant in force at now, else the next to come. A grant that
+// is not yet in force is not the fact while another is (DESIGN 11, Facts).
+func grantAt(grants []authz.Grant, now time.Time) *authz.Grant {
+	for i := range grants {
+		if now.Before(grants[i].ExpiresAt) {
+			return &grants[i]
+		}
+	}
+	return nil
+}
+
+// revive fills in what is not kept in the stored form.
+func (k *known) revive() error {
+	if k.Practice == "" {
+		return nil
+	}
+	s, err := readSettings(k.Preset, k.Overrides)
+	if err != nil {
+		return fmt.Errorf("settings of a practice: %w", err)
+	}
+	k.settings = s
+	return nil
+}

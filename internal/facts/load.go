@@ -1,0 +1,89 @@
+package facts
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"chartgate/internal/authz"
+	"chartgate/internal/feed"
+)
+
+// Load reads the facts of a request from q: with a transaction, as that
+// transaction sees them. Rows are not locked here; who decides about a change
+// locks them first (DOMAIN rule 57, freshness of the actor).
+func Load(ctx context.Context, q feed.Querier, d *feed.Deployment, r authz.Request) (authz.Facts, error) {
+	l, err := load(ctx, q, askOf(r))
+	if err != nil {
+		return authz.Facts{}, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+	}
+	return l.known.at(l.now, d.Token(l.snapshot)), nil
+}
+
+// loaded is what was read, when, and at which position of the feed.
+type loaded struct {
+	known    known
+	now      time.Time
+	snapshot feed.Snapshot
+}
+
+func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
+	var (
+		l                              loaded
+		snapshot                       string
+		client, assigned, clientStatus *string
+		practice, preset               *string
+		member, memberStatus           *string
+		owner, fullAccess, billing     *bool
+		roles, scopes                  []string
+		starts, ends                   []time.Time
+		corrupt                        int
+	)
+	err := q.QueryRow(ctx, selectFacts, a.client, a.practice, a.user).Scan(&l.now, &snapshot,
+		&client, &assigned, &clientStatus, &practice, &preset, &l.known.Overrides,
+		&member, &roles, &memberStatus, &owner, &fullAccess, &billing,
+		&corrupt, &scopes, &starts, &ends)
+	if err != nil {
+		return loaded{}, fmt.Errorf("read facts: %w", err)
+	}
+	if l.snapshot, err = feed.ParseSnapshot(snapshot); err != nil {
+		return loaded{}, fmt.Errorf("read facts: %w", err)
+	}
+	if corrupt > 0 {
+		slog.ErrorContext(ctx, "a grant names a client of another practice and is ignored", "client", a.client, "rows", corrupt)
+	}
+	k := &l.known
+	if practice == nil {
+		return l, nil
+	}
+	k.Practice, k.Preset = *practice, *preset
+	if client != nil {
+		k.Client = &authz.Client{ID: *client, Practice: *practice, Status: *clientStatus}
+		if assigned != nil {
+			k.Client.Assigned = *assigned
+		}
+	}
+	if member != nil {
+		k.Member = &authz.Member{ID: *member, User: a.user, Practice: *practice, Roles: roles, Status: *memberStatus,
+			Owner: *owner, FullClinicalAccess: *fullAccess, BillingEnabled: *billing}
+	}
+	for i := range scopes {
+		k.Grants = append(k.Grants, authz.Grant{Scope: scopes[i], NotBefore: starts[i].UTC(), ExpiresAt: ends[i].UTC()})
+	}
+	if err := k.revive(); err != nil {
+		return loaded{}, fmt.Errorf("read facts: practice %s: %w", *practice, err)
+	}
+	return l, nil
+}
+
+func readSettings(preset string, overrides []byte) (*authz.Settings, error) {
+	var values map[string]any
+	if len(overrides) > 0 {
+		if err := json.Unmarshal(overrides, &values); err != nil {
+			return nil, err
+		}
+	}
+	return authz.NewSettings(preset, values)
+}

@@ -1,0 +1,86 @@
+package pdp
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"chartgate/internal/authz"
+)
+
+// FactSource says what is known for a request, at least as fresh as the call.
+type FactSource interface {
+	Facts(ctx context.Context, r authz.Request) (authz.Facts, error)
+}
+
+// Recorder makes decisions durable before it returns.
+type Recorder interface {
+	Record(ctx context.Context, verdicts ...authz.Verdict) error
+}
+
+// Scope is which practices the asking service may ask about (DESIGN 11, Callers).
+type Scope struct {
+	All       bool
+	Practices []string
+}
+
+// Covers reports whether practice lies in s.
+func (s Scope) Covers(practice string) bool { return s.All || slices.Contains(s.Practices, practice) }
+
+// PDP decides. Its engine can be replaced at any time; a decision uses the one
+// that it began with.
+type PDP struct {
+	engine   atomic.Pointer[Engine]
+	facts    FactSource
+	recorder Recorder
+}
+
+// New returns a PDP that decides with engine on facts and records to recorder.
+func New(engine *Engine, facts FactSource, recorder Recorder) *PDP {
+	p := &PDP{facts: facts, recorder: recorder}
+	p.engine.Store(engine)
+	return p
+}
+
+// Engine returns the engine that decides now.
+func (p *PDP) Engine() *Engine { return p.engine.Load() }
+
+// Decide answers one question: get facts, evaluate, record, answer. An error
+// means that there is no answer; it matches authz.ErrUnavailable, or
+// authz.ErrMalformed where the question itself is at fault.
+func (p *PDP) Decide(ctx context.Context, scope Scope, r authz.Request, requestID string) (authz.Verdict, error) {
+	v, err := p.judge(ctx, scope, r, requestID)
+	if err != nil {
+		return v, err
+	}
+	if err := p.recorder.Record(ctx, v); err != nil {
+		return authz.Verdict{}, err
+	}
+	return v, nil
+}
+
+// judge decides without recording. On an error the verdict says what was
+// asked, and denies.
+func (p *PDP) judge(ctx context.Context, scope Scope, r authz.Request, requestID string) (authz.Verdict, error) {
+	engine := p.engine.Load()
+	v := authz.NewVerdict(r, engine.Revision(), requestID)
+	facts, err := p.facts.Facts(ctx, v.Request)
+	if err != nil {
+		return v, err
+	}
+	if facts.Practice != "" && !scope.Covers(facts.Practice) {
+		facts = facts.Hidden()
+	}
+	v.Facts = facts
+	exact, err := engine.Evaluate(ctx, v.Request, facts)
+	if err != nil {
+		return v, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+	}
+	shown, err := engine.Shown(ctx, v.Request, facts, exact)
+	if err != nil {
+		return v, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+	}
+	v.Exact, v.Shown = exact, shown
+	return v, nil
+}
