@@ -57,6 +57,9 @@ func contextDocument(c Context, f Facts) map[string]any {
 	if !f.Now.IsZero() {
 		doc["now"] = FormatTime(f.Now)
 	}
+	if !f.Latest.IsZero() {
+		doc["latest"] = FormatTime(f.Latest)
+	}
 	if c.Purpose != "" {
 		doc["purpose"] = c.Purpose
 	}

@@ -43,9 +43,11 @@ var Roles = []string{RoleAdministrator, RolePractitioner, RoleScheduler, RoleBil
 // Facts is what Chartgate knows of a request, as of one snapshot of the
 // database. A nil part is unknown or does not exist, and can only take away.
 type Facts struct {
-	Now      time.Time // the database server's clock when the facts were read or found still true
+	Now      time.Time // the primary's clock is not before this; starts are judged by it
+	Latest   time.Time // the primary's clock is not after this; ends are judged by it
 	Revision string    // token of the snapshot (DESIGN 11, Headers)
 	Practice string    // the practice that the resource belongs to; "" when there is no such resource
+	Degraded string    // why the facts could not come from memory; "" when they could (DESIGN 11, Headers)
 
 	Member   *Member
 	Client   *Client
@@ -95,5 +97,5 @@ type Portal struct {
 // Hidden returns the facts of a resource that the asking service may not know
 // of: those of one that does not exist (promises P5, P8; DOMAIN rule 109).
 func (f Facts) Hidden() Facts {
-	return Facts{Now: f.Now, Revision: f.Revision}
+	return Facts{Now: f.Now, Latest: f.Latest, Revision: f.Revision, Degraded: f.Degraded}
 }

@@ -1,12 +1,13 @@
 // Package facts is the PIP: what is known about a subject and a client, and how
 // fresh it is.
 //
-// It promises that facts are those of one snapshot of the primary database,
-// taken after the question arrived, or are shown to be unchanged since. Redis
-// saves the read and decides nothing (promise P6): an entry is sealed, bound to
-// its question, and used only after Postgres said, in one statement, that
-// nothing which the entry rests on was written since the entry was read.
+// It promises that facts are those of one snapshot of the primary database, and
+// hold everything that had been acknowledged as taken away when the question
+// arrived (promise P2). Redis saves time and decides nothing (promise P6).
 //
-// The way of a question: Source.Facts → Redis entry → still true? → else
-// Postgres → entry for the next one.
+// The way of a question: Source.Facts → is the lease live? → memory → a sealed
+// entry in Redis that nothing touched since → Postgres. Without a live lease
+// facts come from Postgres alone. What a read brings is kept only if nothing
+// was heard about it since the read began; package feed says what is heard, and
+// docs there say why a lease is enough.
 package facts

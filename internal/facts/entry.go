@@ -13,9 +13,11 @@ import (
 // builds are not read.
 const entryVersion = "facts/1"
 
-// key is where the entry of a stands in Redis.
-func (a ask) key(d *feed.Deployment) string {
-	return "chartgate:" + d.ID.String() + ":" + entryVersion + ":" + a.client + "\x1f" + a.practice + "\x1f" + a.user
+// key is where the entry of a stands in Redis. It carries the server's identity
+// and timeline, so that a restored or failed-over database never meets entries
+// of another history (freshness, schedule 7).
+func (a ask) key(identity string) string {
+	return "chartgate:" + identity + ":" + entryVersion + ":" + a.client + "\x1f" + a.practice + "\x1f" + a.user
 }
 
 // encodeEntry writes what was loaded for a key: seal, length of the snapshot,

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"chartgate/internal/authz"
+	"chartgate/internal/feed"
 )
 
 // ask is what has to be looked up for a request: the key of its facts.
@@ -40,12 +41,12 @@ type known struct {
 	settings  *authz.Settings // of Preset and Overrides
 }
 
-// at returns the facts as they are at now.
-func (k known) at(now time.Time, revision string) authz.Facts {
+// at returns the facts as they are at a time between now and latest.
+func (k known) at(now, latest time.Time, revision string) authz.Facts {
 	return authz.Facts{
-		Now: now, Revision: revision, Practice: k.Practice,
+		Now: now, Latest: latest, Revision: revision, Practice: k.Practice,
 		Client: k.Client, Member: k.Member, Settings: k.settings,
-		Grant: grantAt(k.Grants, now),
+		Grant: grantAt(k.Grants, latest),
 	}
 }
 
@@ -58,6 +59,41 @@ func grantAt(grants []authz.Grant, now time.Time) *authz.Grant {
 		}
 	}
 	return nil
+}
+
+// keys are what k rests on: a change under one of them may make it untrue.
+func (k known) keys(a ask) []feed.Key {
+	var keys []feed.Key
+	if a.client != "" {
+		keys = append(keys, clientKey(a.client))
+	}
+	if id := k.practiceOr(a); id != "" {
+		keys = append(keys, settingsKey(id))
+		if a.user != "" {
+			keys = append(keys, memberKey(id, a.user))
+		}
+	}
+	if a.client != "" && a.user != "" {
+		keys = append(keys, grantKey(a.client, a.user))
+	}
+	return keys
+}
+
+// practiceOr returns the practice of k, or the one that was asked about.
+func (k known) practiceOr(a ask) string {
+	if k.Practice != "" {
+		return k.Practice
+	}
+	return a.practice
+}
+
+func clientKey(id string) feed.Key         { return feed.Key{Kind: feed.KindClient, A: id} }
+func settingsKey(practice string) feed.Key { return feed.Key{Kind: feed.KindSettings, A: practice} }
+func memberKey(practice, user string) feed.Key {
+	return feed.Key{Kind: feed.KindMember, A: practice, B: user}
+}
+func grantKey(client, user string) feed.Key {
+	return feed.Key{Kind: feed.KindGrant, A: client, B: user}
 }
 
 // revive fills in what is not kept in the stored form.

@@ -3,6 +3,7 @@ package facts
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -19,14 +20,26 @@ func Load(ctx context.Context, q feed.Querier, d *feed.Deployment, r authz.Reque
 	if err != nil {
 		return authz.Facts{}, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
-	return l.known.at(l.now, d.Token(l.snapshot)), nil
+	return l.known.at(l.primary, l.primary, d.Token(l.snapshot)), nil
 }
 
-// loaded is what was read, when, and at which position of the feed.
+// loaded is what was read, at which position of the feed, and when: the
+// primary's clock stood at primary between began and ended of the follower's.
 type loaded struct {
-	known    known
-	now      time.Time
-	snapshot feed.Snapshot
+	known        known
+	snapshot     feed.Snapshot
+	primary      time.Time
+	began, ended time.Duration
+}
+
+// loadedAt is known, found to hold as of the poll of state.
+func loadedAt(k known, state *feed.State) loaded {
+	return loaded{known: k, snapshot: state.Snapshot, primary: state.Primary, began: state.Began, ended: state.Ended}
+}
+
+// bounds returns between which two moments the primary's clock stands now.
+func (l loaded) bounds(now time.Duration) (lower, upper time.Time) {
+	return l.primary.Add(max(0, now-l.ended)), l.primary.Add(max(0, now-l.began))
 }
 
 func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
@@ -40,13 +53,17 @@ func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
 		roles, scopes                  []string
 		starts, ends                   []time.Time
 		corrupt                        int
+		replica                        bool
 	)
-	err := q.QueryRow(ctx, selectFacts, a.client, a.practice, a.user).Scan(&l.now, &snapshot,
+	err := q.QueryRow(ctx, selectFacts, a.client, a.practice, a.user).Scan(&l.primary, &snapshot, &replica,
 		&client, &assigned, &clientStatus, &practice, &preset, &l.known.Overrides,
 		&member, &roles, &memberStatus, &owner, &fullAccess, &billing,
 		&corrupt, &scopes, &starts, &ends)
 	if err != nil {
 		return loaded{}, fmt.Errorf("read facts: %w", err)
+	}
+	if replica {
+		return loaded{}, errors.New("read facts: the database is a replica; facts are read from the primary only")
 	}
 	if l.snapshot, err = feed.ParseSnapshot(snapshot); err != nil {
 		return loaded{}, fmt.Errorf("read facts: %w", err)

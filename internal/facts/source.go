@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -15,164 +14,240 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-const (
-	entryLife  = 10 * time.Minute       // how long Redis keeps an entry nobody asks for
-	redisLimit = 50 * time.Millisecond  // how long a decision waits for Redis
-	redisPause = 500 * time.Millisecond // for how long Redis is left alone after it failed
-)
-
-// Source answers with facts: from Redis where Postgres says that they are still
-// true, else from Postgres. It is safe for concurrent use.
+// Source answers with facts: from memory, else from Redis, else from Postgres.
+// It is safe for concurrent use.
 type Source struct {
 	pool       *pgxpool.Pool
-	redis      redis.UniversalClient // nil: none
 	deployment *feed.Deployment
-
-	retryAt atomic.Int64 // Redis is not asked before this time (Unix nanoseconds)
-	counts  Counts
+	follower   *feed.Follower
+	memory     *memory
+	cache      *sharedCache // nil: no Redis
+	flights    flights
+	clock      steadyClock
+	counts     Counts
 }
 
 // Counts says where facts came from since the start.
 type Counts struct {
-	Redis    atomic.Uint64 // an entry that Postgres found still true
-	Stale    atomic.Uint64 // an entry that something touched since
+	Memory   atomic.Uint64
+	Redis    atomic.Uint64 // an entry that nothing had touched since it was read
+	Stale    atomic.Uint64 // an entry that something touched, or that is too old to tell
 	Rubbish  atomic.Uint64 // an entry that could not be read
 	Postgres atomic.Uint64 // read whole
+	Shared   atomic.Uint64 // another's read from Postgres, joined
 	Failed   atomic.Uint64 // could not be had
 }
 
-// NewSource returns a Source over the primary database and, if not nil, Redis.
-func NewSource(pool *pgxpool.Pool, cache redis.UniversalClient, d *feed.Deployment) *Source {
-	return &Source{pool: pool, redis: cache, deployment: d}
+// DefaultMemory is how many bytes of facts are remembered unless said otherwise.
+const DefaultMemory = 64 << 20
+
+// Options of a Source; the zero value is the default.
+type Options struct {
+	Redis    redis.UniversalClient // nil: none
+	MaxBytes uint64                // 0: DefaultMemory
+	Feed     feed.Options
+	// Listeners hear of changes after memory did, in the same poll.
+	Listeners []feed.Listener
 }
+
+// NewSource returns a Source over the primary database. Facts are read through
+// pool; the feed is followed through follow, so that a poll never waits behind
+// a question. Follower().Run must be running for memory to be used.
+func NewSource(pool, follow *pgxpool.Pool, d *feed.Deployment, o Options) (*Source, error) {
+	if o.MaxBytes == 0 {
+		o.MaxBytes = DefaultMemory
+	}
+	m, err := newMemory(o.MaxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("memory for facts: %w", err)
+	}
+	s := &Source{pool: pool, deployment: d, memory: m}
+	if s.follower, err = feed.NewFollower(follow, d, o.Feed, append([]feed.Listener{m.apply}, o.Listeners...)...); err != nil {
+		return nil, err
+	}
+	if o.Redis != nil {
+		s.cache = &sharedCache{redis: o.Redis, deployment: d, counts: &s.counts}
+	}
+	s.flights.running = map[ask]*flight{}
+	return s, nil
+}
+
+// Follower returns the follower of the feed that keeps memory fresh.
+func (s *Source) Follower() *feed.Follower { return s.follower }
 
 // Counts returns the live counters.
 func (s *Source) Counts() *Counts { return &s.counts }
 
-// Facts returns what is known for r, at least as fresh as the moment of the
-// call. A bad or future min_revision is a *authz.Problem; every other error
-// matches authz.ErrUnavailable.
+// Facts returns what is known for r, at least as fresh as promise P2 demands of
+// a question that arrives with the call. A bad or future min_revision is a
+// *authz.Problem; every other error matches authz.ErrUnavailable.
 func (s *Source) Facts(ctx context.Context, r authz.Request) (authz.Facts, error) {
-	l, err := s.fresh(ctx, askOf(r))
+	var wanted feed.Snapshot
+	if token := r.Context.MinRevision; token != "" {
+		var err error
+		if wanted, err = s.deployment.ParseToken(token); err != nil {
+			return authz.Facts{}, badRevision(err)
+		}
+	}
+	// The lease is taken before anything that it vouches for is read.
+	now, state := s.follower.Now(), s.follower.Live()
+	a := askOf(r)
+	if state != nil && state.Snapshot.AtLeast(wanted) {
+		if k, ok := s.fromMemory(a, state); ok {
+			s.counts.Memory.Add(1)
+			return s.asOf(k, state, now), nil
+		}
+	}
+	l, err := s.read(ctx, a, state, wanted)
 	if err != nil {
 		s.counts.Failed.Add(1)
 		return authz.Facts{}, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
-	if r.Context.MinRevision != "" {
-		if err := s.checkRevision(r.Context.MinRevision, l.snapshot); err != nil {
-			return authz.Facts{}, err
-		}
+	if !l.snapshot.AtLeast(wanted) {
+		return authz.Facts{}, badRevision(errors.New("lies in the future"))
 	}
-	return l.known.at(l.now, s.deployment.Token(l.snapshot)), nil
+	lower, upper := s.clock.atLeast(l.bounds(s.follower.Now()))
+	f := l.known.at(lower, upper, s.deployment.Token(l.snapshot))
+	if state == nil {
+		f.Degraded = "no-lease"
+	}
+	return f, nil
 }
 
-// checkRevision refuses a token that is not ours or lies in the future. Facts
-// are those of now, so every token that was given out is reached.
-func (s *Source) checkRevision(token string, now feed.Snapshot) error {
-	wanted, err := s.deployment.ParseToken(token)
-	if err == nil && !now.AtLeast(wanted) {
-		err = errors.New("lies in the future")
-	}
-	if err != nil {
-		return &authz.Problem{Kind: authz.ErrMalformed, Type: "malformed", Detail: "min_revision: " + err.Error(),
-			Fields: []authz.Field{{Pointer: "/context/min_revision", Detail: err.Error()}}}
-	}
-	return nil
+// asOf gives facts from memory the present time and the position of state.
+func (s *Source) asOf(k known, state *feed.State, now time.Duration) authz.Facts {
+	lower, upper := s.clock.atLeast(state.Bounds(now))
+	return k.at(lower, upper, state.Token)
 }
 
-// fresh reads what is known for a as of now.
-func (s *Source) fresh(ctx context.Context, a ask) (loaded, error) {
-	key := a.key(s.deployment)
-	if k, read, ok := s.fromRedis(ctx, key); ok {
-		l, unchanged, err := s.stillTrue(ctx, a, k, read)
-		if err != nil {
-			return loaded{}, err
-		}
-		if unchanged {
-			s.counts.Redis.Add(1)
-			return l, nil
-		}
-		s.counts.Stale.Add(1)
-	}
-	l, err := load(ctx, s.pool, a)
-	if err != nil {
-		return loaded{}, err
-	}
-	s.counts.Postgres.Add(1)
-	s.toRedis(ctx, key, l)
-	return l, nil
+func badRevision(err error) error {
+	return &authz.Problem{Kind: authz.ErrMalformed, Type: "malformed", Detail: "min_revision: " + err.Error(),
+		Fields: []authz.Field{{Pointer: "/context/min_revision", Detail: err.Error()}}}
 }
 
-// stillTrue asks Postgres whether what k rests on was written since it was
-// read, and gives k the present time and position if it was not.
-func (s *Source) stillTrue(ctx context.Context, a ask, k known, read feed.Snapshot) (loaded, bool, error) {
-	l := loaded{known: k}
-	practice := k.Practice
-	if practice == "" {
-		practice = a.practice
-	}
+// fromMemory puts the facts of a together, or says that one is missing. Facts
+// of different reads may stand beside each other only where the poll of state
+// covers them all, so that half of a change is never seen.
+func (s *Source) fromMemory(a ask, state *feed.State) (known, bool) {
 	var (
-		snapshot  string
-		unchanged bool
+		k    known
+		used [4]*remembered
+		n    int
 	)
-	err := s.pool.QueryRow(ctx, selectUnchanged, read.String(), read.Oldest(), a.client, practice, a.user).
-		Scan(&l.now, &snapshot, &unchanged)
-	if err != nil {
-		return loaded{}, false, fmt.Errorf("check cached facts: %w", err)
+	take := func(key feed.Key) (*remembered, bool) {
+		r, ok := s.memory.get(key)
+		if ok {
+			used[n] = r
+			n++
+		}
+		return r, ok
 	}
-	if l.snapshot, err = feed.ParseSnapshot(snapshot); err != nil {
-		return loaded{}, false, fmt.Errorf("check cached facts: %w", err)
+	k.Practice = a.practice
+	if a.client != "" {
+		r, ok := take(clientKey(a.client))
+		if !ok {
+			return known{}, false
+		}
+		if r.client == nil {
+			return known{}, true
+		}
+		k.Client, k.Practice = r.client, r.client.Practice
 	}
-	return l, unchanged && l.snapshot.AtLeast(read), nil
-}
-
-func (s *Source) fromRedis(ctx context.Context, key string) (known, feed.Snapshot, bool) {
-	if !s.redisUp() {
-		return known{}, feed.Snapshot{}, false
+	if k.Practice == "" {
+		return known{}, true
 	}
-	ctx, cancel := context.WithTimeout(ctx, redisLimit)
-	defer cancel()
-	raw, err := s.redis.Get(ctx, key).Bytes()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return known{}, feed.Snapshot{}, false
-	case err != nil:
-		s.redisFailed(ctx, err)
-		return known{}, feed.Snapshot{}, false
-	}
-	k, read, ok := decodeEntry(s.deployment, key, raw)
+	r, ok := take(settingsKey(k.Practice))
 	if !ok {
-		s.counts.Rubbish.Add(1)
+		return known{}, false
 	}
-	return k, read, ok
+	if r.practice == nil {
+		return known{}, a.client == "" // a client's practice always exists: read again
+	}
+	k.settings = r.practice.settings
+	if a.user != "" {
+		if r, ok = take(memberKey(k.Practice, a.user)); !ok {
+			return known{}, false
+		}
+		k.Member = r.member
+	}
+	if k.Member != nil && k.Client != nil {
+		if r, ok = take(grantKey(a.client, a.user)); !ok {
+			return known{}, false
+		}
+		k.Grants = r.grants
+	}
+	if !together(used[:n], state.Number) {
+		return known{}, false
+	}
+	return k, true
 }
 
-func (s *Source) toRedis(ctx context.Context, key string, l loaded) {
-	if !s.redisUp() {
-		return
+// together reports whether facts may stand beside each other: the poll covers
+// them all, or they come from one read.
+func together(used []*remembered, poll uint64) bool {
+	covered, oneRead := true, true
+	for _, r := range used {
+		covered = covered && r.ready <= poll
+		oneRead = oneRead && r.fill == used[0].fill
 	}
-	raw, err := encodeEntry(s.deployment, key, l)
-	if err != nil {
-		slog.ErrorContext(ctx, "facts are not cached", "error", err)
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, redisLimit)
-	defer cancel()
-	if err := s.redis.Set(ctx, key, raw, entryLife).Err(); err != nil {
-		s.redisFailed(ctx, err)
-	}
+	return covered || oneRead
 }
 
-// redisUp reports whether Redis is there and did not just fail: a slow Redis
-// must cost one decision its limit, not every decision.
-func (s *Source) redisUp() bool {
-	return s.redis != nil && time.Now().UnixNano() >= s.retryAt.Load()
+// read brings the facts of a from Redis or Postgres and remembers them.
+func (s *Source) read(ctx context.Context, a ask, state *feed.State, wanted feed.Snapshot) (loaded, error) {
+	if a.nothing() && state != nil {
+		return loadedAt(known{}, state), nil
+	}
+	if state != nil && s.cache != nil {
+		if k, at, ok := s.cache.get(ctx, a, state.Identity); ok {
+			if state.Snapshot.AtLeast(wanted) && s.follower.Unchanged(state, at, k.keys(a)) {
+				s.counts.Redis.Add(1)
+				s.remember(a, k, state)
+				return loadedAt(k, state), nil
+			}
+			s.counts.Stale.Add(1)
+		}
+	}
+	l, joined, err := s.flights.share(ctx, s.follower, a, func(ctx context.Context) (loaded, error) {
+		began, from := s.follower.Live(), s.follower.Now()
+		l, err := load(ctx, s.pool, a)
+		if err != nil {
+			return l, err
+		}
+		l.began, l.ended = from, s.follower.Now()
+		s.counts.Postgres.Add(1)
+		if began != nil {
+			s.remember(a, l.known, began)
+			if s.cache != nil {
+				s.cache.put(ctx, a, l, began.Identity)
+			}
+		}
+		return l, nil
+	})
+	if joined {
+		s.counts.Shared.Add(1)
+	}
+	return l, err
 }
 
-func (s *Source) redisFailed(ctx context.Context, err error) {
-	if errors.Is(err, context.Canceled) {
-		return // the caller went away
+// remember keeps what a read brought that began when began was the state.
+func (s *Source) remember(a ask, k known, began *feed.State) {
+	facts := make(map[feed.Key]*remembered, 4)
+	if a.client != "" {
+		facts[clientKey(a.client)] = &remembered{client: k.Client}
 	}
-	s.retryAt.Store(time.Now().Add(redisPause).UnixNano())
-	slog.WarnContext(ctx, "redis is left alone for a moment; facts come from Postgres", "error", err)
+	if id := k.practiceOr(a); id != "" && (a.client == "" || k.Client != nil) {
+		r := &remembered{}
+		if k.Practice != "" {
+			r.practice = &practice{id: k.Practice, settings: k.settings}
+			if a.user != "" {
+				facts[memberKey(id, a.user)] = &remembered{member: k.Member}
+			}
+			if k.Member != nil && k.Client != nil {
+				facts[grantKey(a.client, a.user)] = &remembered{grants: k.Grants}
+			}
+		}
+		facts[settingsKey(id)] = r
+	}
+	s.memory.keep(facts, began.Number, s.follower.Started()+1)
 }

@@ -1,0 +1,163 @@
+package facts
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+
+	"chartgate/internal/authz"
+	"chartgate/internal/feed"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// memory remembers single facts: a client, a membership, a member's grants on a
+// client, a practice's settings; also that there is none. It may be read only
+// under a live lease (see Source.fromMemory).
+//
+// Keeping a fact and dropping it happen under one lock for each key, and a fact
+// is kept only if nothing was heard about its key since it was read; so a read
+// that was overtaken by a change can never be kept after the change was heard.
+type memory struct {
+	cache  *otter.Cache[feed.Key, *remembered]
+	seed   maphash.Seed
+	shards [64]shard
+	fills  sync.Mutex
+	fill   uint64
+}
+
+// shard holds when keys were last heard of, by the number of the poll.
+type shard struct {
+	mu      sync.Mutex
+	touched map[feed.Key]uint64
+	floor   uint64 // nothing that was read before this poll may be kept
+}
+
+// remembered is one fact. Which of the values is set follows from the key.
+type remembered struct {
+	client   *authz.Client // nil: there is no such client
+	member   *authz.Member // nil: no membership
+	grants   []authz.Grant
+	practice *practice // nil: no such practice
+
+	fill  uint64 // facts of one fill were read at one snapshot
+	ready uint64 // the first poll whose snapshot is surely not older than the fact
+}
+
+type practice struct {
+	id       string
+	settings *authz.Settings
+}
+
+// heardFor is for how many polls it is remembered when a key was touched. A
+// read that takes longer than that is not kept.
+const heardFor = 64
+
+// weights of facts, in bytes: roughly what one costs with its key and the
+// cache's own bookkeeping.
+const (
+	weightBase  = 256
+	weightGrant = 96
+)
+
+func newMemory(maxBytes uint64) (*memory, error) {
+	cache, err := otter.New(&otter.Options[feed.Key, *remembered]{
+		MaximumWeight: maxBytes,
+		Weigher: func(key feed.Key, r *remembered) uint32 {
+			w := weightBase + len(key.A) + len(key.B) + weightGrant*len(r.grants)
+			if r.member != nil || r.client != nil {
+				w += 2 * authz.MaxID
+			}
+			return uint32(w)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	m := &memory{cache: cache, seed: maphash.MakeSeed()}
+	for i := range m.shards {
+		m.shards[i].touched = map[feed.Key]uint64{}
+	}
+	return m, nil
+}
+
+func (m *memory) shard(key feed.Key) *shard {
+	return &m.shards[maphash.Comparable(m.seed, key)%uint64(len(m.shards))]
+}
+
+// get returns what is remembered under key.
+func (m *memory) get(key feed.Key) (*remembered, bool) { return m.cache.GetIfPresent(key) }
+
+// keep remembers facts that were read together, in a read that began when poll
+// began was the last complete one and ended before poll ready begins.
+func (m *memory) keep(facts map[feed.Key]*remembered, began, ready uint64) {
+	m.fills.Lock()
+	m.fill++
+	fill := m.fill
+	m.fills.Unlock()
+	for key, r := range facts {
+		r.fill, r.ready = fill, ready
+		s := m.shard(key)
+		s.mu.Lock()
+		if s.touched[key] <= began && s.floor <= began {
+			m.cache.Set(key, r)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// apply drops what a poll heard of. It is a feed.Listener.
+func (m *memory) apply(_ context.Context, news feed.News) error {
+	all := news.All
+	for _, touch := range news.Touches {
+		if touch.Key.Kind == feed.KindAll {
+			all = true
+		}
+	}
+	if all {
+		m.dropAll(news.Number)
+		return nil
+	}
+	for _, touch := range news.Touches {
+		s := m.shard(touch.Key)
+		s.mu.Lock()
+		s.touched[touch.Key] = news.Number
+		m.cache.Invalidate(touch.Key)
+		s.mu.Unlock()
+	}
+	if news.Number%heardFor == 0 {
+		m.forget(news.Number)
+	}
+	return nil
+}
+
+func (m *memory) dropAll(number uint64) {
+	for i := range m.shards {
+		m.shards[i].mu.Lock()
+		m.shards[i].floor = number
+		clear(m.shards[i].touched)
+	}
+	m.cache.InvalidateAll()
+	for i := range m.shards {
+		m.shards[i].mu.Unlock()
+	}
+}
+
+// forget drops the knowledge of touches that are long past, and with it the
+// right to keep what was read before them.
+func (m *memory) forget(number uint64) {
+	if number <= heardFor {
+		return
+	}
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		s.floor = max(s.floor, number-heardFor)
+		for key, heard := range s.touched {
+			if heard <= s.floor {
+				delete(s.touched, key)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
