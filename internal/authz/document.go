@@ -57,8 +57,10 @@ func contextDocument(c Context, f Facts) map[string]any {
 	if !f.Now.IsZero() {
 		doc["now"] = FormatTime(f.Now)
 	}
-	if !f.Latest.IsZero() {
+	if f.Latest.After(f.Now) {
 		doc["latest"] = FormatTime(f.Latest)
+	} else if !f.Now.IsZero() {
+		doc["latest"] = doc["now"]
 	}
 	if c.Purpose != "" {
 		doc["purpose"] = c.Purpose
