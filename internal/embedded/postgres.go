@@ -93,6 +93,9 @@ func StartPostgres(ctx context.Context, options PostgresOptions) (*Postgres, err
 // initCluster makes the cluster beside its place and moves it there, so that
 // an interrupted start leaves no half of one.
 func initCluster(ctx context.Context, programs binaries, who account, dir string, volatile bool) error {
+	if held, err := os.ReadDir(dir); err == nil && len(held) > 0 {
+		return fmt.Errorf("%s holds something else than a database, %s for one: choose another folder", dir, held[0].Name())
+	}
 	making := dir + ".new"
 	if err := os.RemoveAll(making); err != nil {
 		return fmt.Errorf("make the database: %w", err)
@@ -132,7 +135,7 @@ func serverEnvironment() []string {
 var errLeftover = errors.New("a server is still running on this folder")
 
 func startServer(ctx context.Context, programs binaries, who account, dir string, volatile bool) (*Postgres, error) {
-	log, err := os.Create(dir + ".log")
+	log, err := os.OpenFile(dir+".log", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start the database: %w", err)
 	}
@@ -140,7 +143,7 @@ func startServer(ctx context.Context, programs binaries, who account, dir string
 	settings := []string{
 		"-D", dir, "-k", dir, "-p", port,
 		"-c", "listen_addresses=", "-c", "unix_socket_permissions=0700",
-		"-c", "max_connections=200", "-c", "timezone=UTC", "-c", "log_timezone=UTC",
+		"-c", "max_connections=200", "-c", "max_prepared_transactions=8", "-c", "timezone=UTC", "-c", "log_timezone=UTC",
 	}
 	if volatile {
 		settings = append(settings, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
@@ -215,9 +218,13 @@ func tail(log []byte) []byte {
 
 // URL is the address of a database on this server, as its superuser. The
 // database "postgres" always exists.
-func (p *Postgres) URL(database string) string {
+func (p *Postgres) URL(database string) string { return URL(p.dir, database) }
+
+// URL is the address of a database of the private server that runs in folder
+// dir, perhaps started by another process.
+func URL(dir, database string) string {
 	u := url.URL{Scheme: "postgres", User: url.User(owner), Path: "/" + database}
-	u.RawQuery = url.Values{"host": {p.dir}, "port": {port}, "sslmode": {"disable"}}.Encode()
+	u.RawQuery = url.Values{"host": {dir}, "port": {port}, "sslmode": {"disable"}}.Encode()
 	return u.String()
 }
 

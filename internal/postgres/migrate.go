@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	_ "github.com/jackc/pgx/v5/stdlib" // goose speaks database/sql
 	"github.com/pressly/goose/v3"
@@ -91,6 +92,24 @@ func CheckSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 	if have < want {
 		return fmt.Errorf("the database's schema is version %d, this build needs %d: run 'chartgate migrate' first", have, want)
+	}
+	return nil
+}
+
+// SetPassword lets role log in with password.
+func SetPassword(ctx context.Context, url, role, password string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	// ALTER ROLE takes no parameters: the server itself quotes them.
+	var statement string
+	if err := conn.QueryRow(ctx, `SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)`, role, password).Scan(&statement); err != nil {
+		return fmt.Errorf("set password of %s: %w", role, err)
+	}
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		return fmt.Errorf("set password of %s: %w", role, err)
 	}
 	return nil
 }
