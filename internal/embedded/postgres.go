@@ -140,7 +140,7 @@ func startServer(ctx context.Context, programs binaries, who account, dir string
 	settings := []string{
 		"-D", dir, "-k", dir, "-p", port,
 		"-c", "listen_addresses=", "-c", "unix_socket_permissions=0700",
-		"-c", "max_connections=200", "-c", "timezone=UTC", "-c", "log_timezone=UTC",
+		"-c", "max_connections=200", "-c", "max_prepared_transactions=8", "-c", "timezone=UTC", "-c", "log_timezone=UTC",
 	}
 	if volatile {
 		settings = append(settings, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
