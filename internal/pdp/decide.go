@@ -63,9 +63,10 @@ func (p *PDP) Decide(ctx context.Context, scope Scope, r authz.Request, requestI
 // judge decides without recording. On an error the verdict says what was
 // asked, and denies.
 func (p *PDP) judge(ctx context.Context, scope Scope, r authz.Request, requestID string) (authz.Verdict, error) {
-	engine := p.engine.Load()
-	v := authz.NewVerdict(r, engine.Revision(), requestID)
+	v := authz.NewVerdict(r, "", requestID)
 	facts, err := p.facts.Facts(ctx, v.Request)
+	engine := p.engine.Load() // after the facts: what vouches for them vouches for the release too
+	v.Release = engine.Revision()
 	if err != nil {
 		return v, err
 	}
