@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"text/tabwriter"
+)
+
+// report is what a scenario found, as it is written to a file.
+type report struct {
+	Scenario string         `json:"scenario"`
+	Machine  machine        `json:"machine"`
+	Setup    map[string]any `json:"setup"`
+	Results  []result       `json:"results"`
+}
+
+type machine struct {
+	System string `json:"system"`
+	CPUs   int    `json:"cpus"`
+	Go     string `json:"go"`
+}
+
+func thisMachine() machine {
+	return machine{System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), Go: runtime.Version()}
+}
+
+// result is how one target did with so many connections: medians over the
+// rounds, and the median of what each round was to the floor's same round.
+type result struct {
+	Connections int      `json:"connections"`
+	Target      string   `json:"target"`
+	Median      sample   `json:"median"`
+	OfFloor     ofFloor  `json:"of_floor"`
+	Rounds      []sample `json:"rounds"`
+}
+
+type ofFloor struct {
+	Throughput float64 `json:"throughput"`
+	P50        float64 `json:"p50"`
+	P99        float64 `json:"p99"`
+	CPU        float64 `json:"cpu"` // of the server itself, without its stores
+}
+
+// sum fills in the medians.
+func (r *result) sum(floor []sample) {
+	of := func(value func(sample) float64) (own, ratio float64) {
+		values, ratios := make([]float64, len(r.Rounds)), make([]float64, len(r.Rounds))
+		for i := range r.Rounds {
+			values[i] = value(r.Rounds[i])
+			if below := value(floor[i]); below > 0 {
+				ratios[i] = values[i] / below
+			}
+		}
+		return median(values), median(ratios)
+	}
+	r.Median.CPU = map[string]float64{}
+	r.Median.Throughput, r.OfFloor.Throughput = of(func(s sample) float64 { return s.Throughput })
+	r.Median.P50, r.OfFloor.P50 = of(func(s sample) float64 { return s.P50 })
+	r.Median.P99, r.OfFloor.P99 = of(func(s sample) float64 { return s.P99 })
+	for name := range r.Rounds[0].CPU {
+		own, ratio := of(func(s sample) float64 { return s.CPU[name] })
+		r.Median.CPU[name] = own
+		if name == "server" {
+			r.OfFloor.CPU = ratio
+		}
+	}
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	n := len(values)
+	return (values[(n-1)/2] + values[n/2]) / 2
+}
+
+// print writes the medians as a table.
+func (r *report) print(out io.Writer) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "connections\ttarget\trequests/s\tof the floor\tp50 µs\tp99 µs\tCPU µs\tof the floor\tPostgres CPU µs\t")
+	for _, row := range r.Results {
+		fmt.Fprintf(w, "%d\t%s\t%.0f\t%.3f\t%.0f\t%.0f\t%s\t%s\t%s\t\n", row.Connections, row.Target, row.Median.Throughput, row.OfFloor.Throughput,
+			row.Median.P50, row.Median.P99, known("%.1f", row.Median.CPU["server"]), known("%.2f", row.OfFloor.CPU), known("%.1f", row.Median.CPU["postgres"]))
+	}
+	w.Flush()
+	fmt.Fprintf(out, "\nMedians of %v rounds of %v s, in turn; CPU is per request. %s, %d CPUs, %s; the load comes from the same machine.\n",
+		r.Setup["rounds"], r.Setup["seconds"], r.Machine.System, r.Machine.CPUs, r.Machine.Go)
+}
+
+// known writes a figure, or "-" where it was not measured.
+func known(format string, value float64) string {
+	if value == 0 {
+		return "-"
+	}
+	return fmt.Sprintf(format, value)
+}

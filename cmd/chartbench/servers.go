@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"chartgate/bundles"
+	"chartgate/cmd/internal/halves"
+	"chartgate/internal/embedded"
+	"chartgate/internal/pdp"
+	"chartgate/internal/web"
+)
+
+// floorAnswer is the environment variable that holds the floor's constant.
+const floorAnswer = "CHARTBENCH_ANSWER"
+
+// floorServer is the floor: a bare Fiber handler that returns a constant.
+type floorServer struct{}
+
+// Run serves until the parent is through.
+func (floorServer) Run(ctx context.Context) error {
+	ctx, listener, err := announce(ctx)
+	if err != nil {
+		return err
+	}
+	answer := []byte(os.Getenv(floorAnswer))
+	app := fiber.New(fiber.Config{DisableStartupMessage: true})
+	app.Post("/", func(c *fiber.Ctx) error {
+		c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+		return c.Send(answer)
+	})
+	context.AfterFunc(ctx, func() { app.Shutdown() })
+	return app.Listener(listener)
+}
+
+// sidecarServer is the sidecar as cmd/sidecar runs it, with a Redis in process
+// unless REDIS_URL names one.
+type sidecarServer struct{}
+
+// Run serves until the parent is through.
+func (sidecarServer) Run(ctx context.Context) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	slog.SetDefault(log)
+	secrets := halves.ReadSecrets()
+	if secrets.RedisURL == "" {
+		redis, err := embedded.StartRedis()
+		if err != nil {
+			return err
+		}
+		defer redis.Stop()
+		secrets.RedisURL = redis.URL()
+	}
+	policy, err := pdp.ReadArchive(bundles.Default)
+	if err != nil {
+		return err
+	}
+	engine, err := pdp.NewEngine(ctx, policy, pdp.DecisionPath)
+	if err != nil {
+		return err
+	}
+	half, err := halves.Sidecar(ctx, halves.Config{
+		DatabaseURL: secrets.DatabaseURL, RedisURL: secrets.RedisURL, APIKey: secrets.APIKey, KeyScopes: []string{web.ScopeAsk},
+		PublicURL: "http://127.0.0.1", Engine: engine, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer half.Close()
+	ctx, listener, err := announce(ctx)
+	if err != nil {
+		return err
+	}
+	return half.Serve(ctx, listener)
+}
+
+// startSidecar starts a sidecar on s and returns it with a key for it.
+func startSidecar(ctx context.Context, s *store) (*process, string, error) {
+	key := "bench_" + rand.Text()
+	p, err := startSelf(ctx, "serve-sidecar", "DATABASE_URL="+s.url, "CHARTGATE_API_KEY="+key)
+	if err != nil {
+		return nil, "", err
+	}
+	return p, key, awaitReady(ctx, p, "/readyz")
+}
+
+// awaitReady asks a server until it says that it is ready.
+func awaitReady(ctx context.Context, p *process, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+path, nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-p.exited:
+			return fmt.Errorf("%s ended before it was ready: %w", p.name, p.err)
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready after %s", p.name, startWait)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
