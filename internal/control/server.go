@@ -1,12 +1,14 @@
-// Package control is the PAP's door: members, grants and settings over HTTP
-// (DESIGN 11, routes under /api/v1/practices/{practice}).
+// Package control is the PAP's door over HTTP: members, grants and settings,
+// client profiles, their contacts and the portal's side of them (DESIGN 11,
+// routes under /api/v1/practices/{practice} and /portal/v1).
 //
 // It promises that an actor is whom the verified caller names, that every
 // decision behind a call is on record before the call is answered (promise P3),
 // that a change is answered only once nothing can be allowed any more on the
 // strength of what it took (promise P2), and that what may not be seen does not
 // show (promise P8). openapi.json describes every route; the tests hold each
-// answer against it. The rules themselves are those of package grants.
+// answer against it. The rules themselves are those of packages grants and
+// profiles.
 package control
 
 import (
@@ -81,15 +83,28 @@ func New(o Options) (*Server, error) {
 	}).Name("openapi")
 	known := o.Callers.Middleware()
 	s.App.Get("/metrics", known, web.Require(web.ScopeOperate), o.Metrics.Handler()).Name("metrics")
-	s.route(s.App.Group("/api/v1/practices/:practice", known, web.Require(web.ScopeAdminister)))
+	practice := s.App.Group("/api/v1/practices/:practice", known)
+	for scope, routes := range map[string][]route{web.ScopeAdminister: accessRoutes, web.ScopeProfiles: profileRoutes} {
+		for _, r := range routes {
+			practice.Add(r.method, r.path, web.Require(scope), s.visit(r.handle))
+		}
+	}
+	portal := s.App.Group("/portal/v1", known, web.Require(web.ScopePortal))
+	for _, r := range portalRoutes {
+		portal.Add(r.method, r.path, s.portalVisit(r.handle))
+	}
 	return s, nil
 }
 
-func (s *Server) route(practice fiber.Router) {
-	for _, r := range []struct {
-		method, path string
-		handle       func(*visit) error
-	}{
+// route is one route of a family.
+type route struct {
+	method, path string
+	handle       func(*visit) error
+}
+
+var (
+	// accessRoutes say who may open what (package grants).
+	accessRoutes = []route{
 		{"GET", "/members", listMembers},
 		{"POST", "/members", inviteMember},
 		{"GET", "/members/:user", showMember},
@@ -105,7 +120,33 @@ func (s *Server) route(practice fiber.Router) {
 		{"DELETE", "/clients/:client/grants/:grant", revokeGrant},
 		{"GET", "/settings", showSettings},
 		{"PUT", "/settings", saveSettings},
-	} {
-		practice.Add(r.method, r.path, s.visit(r.handle))
 	}
-}
+	// profileRoutes are those of client profiles (package profiles).
+	profileRoutes = []route{
+		{"GET", "/clients", listClients},
+		{"POST", "/clients", createClient},
+		{"GET", "/clients/:client", showClient},
+		{"PATCH", "/clients/:client", changeClient},
+		{"DELETE", "/clients/:client", deleteClient},
+		{"POST", "/clients/:client/archive", archiveClient},
+		{"POST", "/clients/:client/reactivate", reactivateClient},
+		{"POST", "/clients/:client/merge", mergeClient},
+		{"POST", "/clients/:client/second-profile", createSecondProfile},
+		{"GET", "/clients/:client/contacts", listContacts},
+		{"POST", "/clients/:client/contacts", addContact},
+		{"DELETE", "/clients/:client/contacts/:contact", unlinkContact},
+		{"POST", "/clients/:client/contacts/:contact/invitation", inviteContact},
+		{"PUT", "/clients/:client/contacts/:contact/portal", permitContact},
+		{"PUT", "/clients/:client/portal-features", narrowFeatures},
+		{"GET", "/contacts", searchContacts},
+		{"GET", "/portal-settings", showPortalSettings},
+		{"PUT", "/portal-settings", savePortalSettings},
+	}
+	// portalRoutes are those of the person who signs in to the portal.
+	portalRoutes = []route{
+		{"POST", "/invitations/accept", acceptPortalInvitation},
+		{"GET", "/profiles", listPortalProfiles},
+		{"POST", "/session", enterProfile},
+		{"GET", "/session", showSession},
+	}
+)

@@ -7,6 +7,7 @@ import (
 
 	"chartgate/internal/authz"
 	"chartgate/internal/grants"
+	"chartgate/internal/profiles"
 	"chartgate/internal/web"
 
 	"github.com/gofiber/fiber/v2"
@@ -30,6 +31,7 @@ type visit struct {
 	actor    authz.Subject
 	practice string
 	grants   *grants.Service
+	profiles *profiles.Service
 
 	committed bool // the change is done, whatever comes after it
 }
@@ -49,23 +51,42 @@ func (s *Server) visit(handle func(*visit) error) fiber.Handler {
 		if v.actor, err = web.ActorOf(c); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(c.UserContext(), callTimeout)
-		defer cancel()
-		v.ctx = ctx
-		asked := &authority{policy: s.o.Policy(), deployment: s.o.Deployment, requestID: web.RequestID(c)}
-		v.grants = grants.New(s.o.Pool, asked, asked.policy)
-		err = handle(v)
-		if err != nil && !v.committed {
-			if unrecorded := asked.recordUndone(ctx, s.o.Recorder); unrecorded != nil {
-				return unrecorded
-			}
-		}
-		if decision, ok := asked.first(); ok {
-			c.Set(headerDecision, decision.ID.String())
-			c.Set(headerPolicy, decision.Release)
-		}
-		return err
+		return v.run(handle)
 	}
+}
+
+// portalVisit is visit for the portal, where a login acts, in whichever of its
+// practices.
+func (s *Server) portalVisit(handle func(*visit) error) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		v := &visit{Server: s, c: c}
+		var err error
+		if v.actor, err = web.PortalActorOf(c); err != nil {
+			return err
+		}
+		return v.run(handle)
+	}
+}
+
+// run answers the call with handle.
+func (v *visit) run(handle func(*visit) error) error {
+	ctx, cancel := context.WithTimeout(v.c.UserContext(), callTimeout)
+	defer cancel()
+	v.ctx = ctx
+	asked := &authority{policy: v.o.Policy(), deployment: v.o.Deployment, requestID: web.RequestID(v.c)}
+	v.grants = grants.New(v.o.Pool, asked, asked.policy)
+	v.profiles = profiles.New(v.o.Pool, v.o.Deployment, asked, asked.policy)
+	err := handle(v)
+	if err != nil && !v.committed {
+		if unrecorded := asked.recordUndone(ctx, v.o.Recorder); unrecorded != nil {
+			return unrecorded
+		}
+	}
+	if decision, ok := asked.first(); ok {
+		v.c.Set(headerDecision, decision.ID.String())
+		v.c.Set(headerPolicy, decision.Release)
+	}
+	return err
 }
 
 // id returns a part of the path that is an id. What can not be an id names

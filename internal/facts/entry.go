@@ -11,13 +11,13 @@ import (
 
 // entryVersion is raised when the stored form changes, so that entries of other
 // builds are not read.
-const entryVersion = "facts/1"
+const entryVersion = "facts/2"
 
 // key is where the entry of a stands in Redis. It carries the server's identity
 // and timeline, so that a restored or failed-over database never meets entries
 // of another history (freshness, schedule 7).
 func (a ask) key(identity string) string {
-	return "chartgate:" + identity + ":" + entryVersion + ":" + a.client + "\x1f" + a.practice + "\x1f" + a.user
+	return "chartgate:" + identity + ":" + entryVersion + ":" + a.client + "\x1f" + a.practice + "\x1f" + a.user + "\x1f" + a.login
 }
 
 // encodeEntry writes what was loaded for a key: seal, length of the snapshot,

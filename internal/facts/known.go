@@ -2,6 +2,7 @@ package facts
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"chartgate/internal/authz"
@@ -13,6 +14,7 @@ type ask struct {
 	client   string // "" when the resource belongs to no client
 	practice string // named by the resource itself; "" when the client leads to it
 	user     string // "" when the subject is no user
+	login    string // "" when the subject is no portal login
 }
 
 func askOf(r authz.Request) ask {
@@ -20,8 +22,12 @@ func askOf(r authz.Request) ask {
 	if a.client == "" {
 		a.practice = r.Resource.Practice()
 	}
-	if r.Subject.Type == authz.SubjectUser && authz.ValidID(r.Subject.ID) {
+	switch {
+	case !authz.ValidID(r.Subject.ID):
+	case r.Subject.Type == authz.SubjectUser:
 		a.user = r.Subject.ID
+	case r.Subject.Type == authz.SubjectPortal:
+		a.login = r.Subject.ID
 	}
 	return a
 }
@@ -37,7 +43,10 @@ type known struct {
 	Overrides []byte          `json:"overrides,omitempty"`
 	Client    *authz.Client   `json:"client,omitempty"`
 	Member    *authz.Member   `json:"member,omitempty"`
-	Grants    []authz.Grant   `json:"grants,omitempty"` // not ended when read, by start; they never overlap
+	Grants    []authz.Grant   `json:"grants,omitempty"`  // not ended when read, by start; they never overlap
+	Portal    *authz.Portal   `json:"portal,omitempty"`  // without its features
+	Offered   []string        `json:"offered,omitempty"` // portal features of the practice
+	Left      []string        `json:"left"`              // what the client's narrowing leaves of them; nil: all
 	settings  *authz.Settings // of Preset and Overrides
 }
 
@@ -46,8 +55,24 @@ func (k known) at(now, latest time.Time, revision string) authz.Facts {
 	return authz.Facts{
 		Now: now, Latest: latest, Revision: revision, Practice: k.Practice,
 		Client: k.Client, Member: k.Member, Settings: k.settings,
-		Grant: grantAt(k.Grants, latest),
+		Grant: grantAt(k.Grants, latest), Portal: k.portal(),
 	}
+}
+
+// portal returns the login's access with its features: those that the practice
+// offers and that are not narrowed for the client.
+func (k known) portal() *authz.Portal {
+	if k.Portal == nil {
+		return nil
+	}
+	p := *k.Portal
+	p.Features = make([]string, 0, len(k.Offered))
+	for _, feature := range k.Offered {
+		if k.Left == nil || slices.Contains(k.Left, feature) {
+			p.Features = append(p.Features, feature)
+		}
+	}
+	return &p
 }
 
 // grantAt picks the grant in force at now, else the next to come. A grant that
@@ -76,6 +101,9 @@ func (k known) keys(a ask) []feed.Key {
 	if a.client != "" && a.user != "" {
 		keys = append(keys, grantKey(a.client, a.user))
 	}
+	if a.client != "" && a.login != "" {
+		keys = append(keys, portalKey(a.client, a.login))
+	}
 	return keys
 }
 
@@ -94,6 +122,9 @@ func memberKey(practice, user string) feed.Key {
 }
 func grantKey(client, user string) feed.Key {
 	return feed.Key{Kind: feed.KindGrant, A: client, B: user}
+}
+func portalKey(client, login string) feed.Key {
+	return feed.Key{Kind: feed.KindPortal, A: client, B: login}
 }
 
 // revive fills in what is not kept in the stored form.

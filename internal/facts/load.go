@@ -52,13 +52,17 @@ func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
 		owner, fullAccess, billing     *bool
 		roles, scopes                  []string
 		starts, ends                   []time.Time
+		contact, relationship          *string
+		enabled, own                   *bool
+		permissions                    []string
 		corrupt                        int
 		replica                        bool
 	)
-	err := q.QueryRow(ctx, selectFacts, a.client, a.practice, a.user).Scan(&l.primary, &snapshot, &replica,
+	err := q.QueryRow(ctx, selectFacts, a.client, a.practice, a.user, a.login).Scan(&l.primary, &snapshot, &replica,
 		&client, &assigned, &clientStatus, &practice, &preset, &l.known.Overrides,
 		&member, &roles, &memberStatus, &owner, &fullAccess, &billing,
-		&corrupt, &scopes, &starts, &ends)
+		&corrupt, &scopes, &starts, &ends,
+		&contact, &enabled, &own, &relationship, &permissions, &l.known.Offered, &l.known.Left)
 	if err != nil {
 		return loaded{}, fmt.Errorf("read facts: %w", err)
 	}
@@ -69,7 +73,7 @@ func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
 		return loaded{}, fmt.Errorf("read facts: %w", err)
 	}
 	if corrupt > 0 {
-		slog.ErrorContext(ctx, "a grant names a client of another practice and is ignored", "client", a.client, "rows", corrupt)
+		slog.ErrorContext(ctx, "a grant or a portal access names a client of another practice and is ignored", "client", a.client, "rows", corrupt)
 	}
 	k := &l.known
 	if practice == nil {
@@ -88,6 +92,9 @@ func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
 	}
 	for i := range scopes {
 		k.Grants = append(k.Grants, authz.Grant{Scope: scopes[i], NotBefore: starts[i].UTC(), ExpiresAt: ends[i].UTC()})
+	}
+	if contact != nil {
+		k.Portal = &authz.Portal{Contact: *contact, Enabled: *enabled, Own: *own, Relationship: *relationship, Permissions: permissions}
 	}
 	if err := k.revive(); err != nil {
 		return loaded{}, fmt.Errorf("read facts: practice %s: %w", *practice, err)

@@ -12,7 +12,7 @@ import (
 )
 
 // memory remembers single facts: a client, a membership, a member's grants on a
-// client, a practice's settings; also that there is none. It may be read only
+// client, a login's portal access on a client, a practice's settings; also that there is none. It may be read only
 // under a live lease (see Source.fromMemory).
 //
 // Keeping a fact and dropping it happen under one lock for each key, and a fact
@@ -36,6 +36,8 @@ type shard struct {
 // remembered is one fact. Which of the values is set follows from the key.
 type remembered struct {
 	client   *authz.Client // nil: there is no such client
+	left     []string      // portal features that the client's narrowing leaves; nil: all
+	portal   *authz.Portal // nil: no access
 	member   *authz.Member // nil: no membership
 	grants   []authz.Grant
 	practice *practice // nil: no such practice
@@ -47,6 +49,7 @@ type remembered struct {
 type practice struct {
 	id       string
 	settings *authz.Settings
+	offered  []string // portal features
 }
 
 // heardFor is for how many polls it is remembered when a key was touched. A
@@ -65,7 +68,7 @@ func newMemory(maxBytes uint64) (*memory, error) {
 		MaximumWeight: maxBytes,
 		Weigher: func(key feed.Key, r *remembered) uint32 {
 			w := weightBase + len(key.A) + len(key.B) + weightGrant*len(r.grants)
-			if r.member != nil || r.client != nil {
+			if r.member != nil || r.client != nil || r.portal != nil {
 				w += 2 * authz.MaxID
 			}
 			return uint32(w)

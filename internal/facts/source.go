@@ -151,7 +151,7 @@ func (s *Source) fromMemory(a ask, state *feed.State) (known, bool) {
 		if r.client == nil {
 			return known{}, true
 		}
-		k.Client, k.Practice = r.client, r.client.Practice
+		k.Client, k.Practice, k.Left = r.client, r.client.Practice, r.left
 	}
 	if k.Practice == "" {
 		return known{}, true
@@ -163,7 +163,7 @@ func (s *Source) fromMemory(a ask, state *feed.State) (known, bool) {
 	if r.practice == nil {
 		return known{}, a.client == "" // a client's practice always exists: read again
 	}
-	k.settings = r.practice.settings
+	k.settings, k.Offered = r.practice.settings, r.practice.offered
 	if a.user != "" {
 		if r, ok = take(memberKey(k.Practice, a.user)); !ok {
 			return known{}, false
@@ -175,6 +175,12 @@ func (s *Source) fromMemory(a ask, state *feed.State) (known, bool) {
 			return known{}, false
 		}
 		k.Grants = r.grants
+	}
+	if a.login != "" && k.Client != nil {
+		if r, ok = take(portalKey(a.client, a.login)); !ok {
+			return known{}, false
+		}
+		k.Portal = r.portal
 	}
 	if !together(used[:n], state.Number) {
 		return known{}, false
@@ -234,17 +240,20 @@ func (s *Source) read(ctx context.Context, a ask, state *feed.State, wanted feed
 func (s *Source) remember(a ask, k known, began *feed.State) {
 	facts := make(map[feed.Key]*remembered, 4)
 	if a.client != "" {
-		facts[clientKey(a.client)] = &remembered{client: k.Client}
+		facts[clientKey(a.client)] = &remembered{client: k.Client, left: k.Left}
 	}
 	if id := k.practiceOr(a); id != "" && (a.client == "" || k.Client != nil) {
 		r := &remembered{}
 		if k.Practice != "" {
-			r.practice = &practice{id: k.Practice, settings: k.settings}
+			r.practice = &practice{id: k.Practice, settings: k.settings, offered: k.Offered}
 			if a.user != "" {
 				facts[memberKey(id, a.user)] = &remembered{member: k.Member}
 			}
 			if k.Member != nil && k.Client != nil {
 				facts[grantKey(a.client, a.user)] = &remembered{grants: k.Grants}
+			}
+			if a.login != "" && k.Client != nil {
+				facts[portalKey(a.client, a.login)] = &remembered{portal: k.Portal}
 			}
 		}
 		facts[settingsKey(id)] = r

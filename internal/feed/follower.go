@@ -23,6 +23,7 @@ const (
 	KindMember   = "member"   // A = practice, B = user
 	KindGrant    = "grant"    // A = client, B = user
 	KindSettings = "settings" // A = practice
+	KindPortal   = "portal"   // A = client, B = portal login
 )
 
 // Touch is one row of the feed: transaction Xid wrote something under Key.
@@ -105,7 +106,7 @@ func NewFollower(pool *pgxpool.Pool, d *Deployment, o Options, listeners ...List
 // completes meanwhile only makes memory fresher than the state says.
 func (f *Follower) Live() *State {
 	s := f.state.Load()
-	if s == nil || f.clock()-s.Began >= f.lease {
+	if s == nil || (leaseEnds && f.clock()-s.Began >= f.lease) {
 		return nil
 	}
 	return s

@@ -54,13 +54,15 @@ func TestSidecarRoleCanDoNothingElse(t *testing.T) {
 	want := []string{
 		"INSERT decisions",
 		"SELECT api_keys",
-		"SELECT clients.assigned", "SELECT clients.id", "SELECT clients.practice", "SELECT clients.status",
-		"SELECT deployment", "SELECT feed", "SELECT goose_db_version",
+		"SELECT clients.assigned", "SELECT clients.id", "SELECT clients.portal_features", "SELECT clients.practice", "SELECT clients.status",
+		"SELECT deployment", "SELECT feed", "SELECT feed_low", "SELECT goose_db_version",
 		"SELECT grants.client", "SELECT grants.expires_at", "SELECT grants.id", "SELECT grants.not_before",
 		"SELECT grants.practice", "SELECT grants.scope", "SELECT grants.user_id",
 		"SELECT members.billing_enabled", "SELECT members.full_clinical_access", "SELECT members.id", "SELECT members.owner",
 		"SELECT members.practice", "SELECT members.roles", "SELECT members.status", "SELECT members.user_id",
-		"SELECT practices.id", "SELECT practices.overrides", "SELECT practices.preset",
+		"SELECT portal_access.client", "SELECT portal_access.contact", "SELECT portal_access.enabled", "SELECT portal_access.login",
+		"SELECT portal_access.own", "SELECT portal_access.permissions", "SELECT portal_access.practice", "SELECT portal_access.relationship",
+		"SELECT practices.id", "SELECT practices.overrides", "SELECT practices.portal_features", "SELECT practices.preset",
 	}
 	if diff := cmp.Diff(want, s.texts(privileges, postgres.RoleSidecar)); diff != "" {
 		t.Errorf("privileges of the sidecar (-want +got)\n%s", diff)
@@ -72,12 +74,17 @@ func TestSidecarRoleCanDoNothingElse(t *testing.T) {
 func TestControlRoleOwnsNothing(t *testing.T) {
 	s := store{pgtest.PoolAs(t, migrated(t), ""), t}
 	want := []string{
-		"DELETE api_keys", "DELETE clients", "DELETE grants", "DELETE idempotency", "DELETE members", "DELETE practices", "DELETE users",
-		"INSERT api_keys", "INSERT changes", "INSERT clients", "INSERT decisions", "INSERT grants", "INSERT idempotency", "INSERT members", "INSERT practices", "INSERT users",
-		"SELECT api_keys", "SELECT changes", "SELECT clients", "SELECT clients_history", "SELECT decisions", "SELECT deployment", "SELECT feed", "SELECT goose_db_version",
-		"SELECT grant_versions", "SELECT grants", "SELECT grants_history", "SELECT idempotency", "SELECT members", "SELECT members_history",
-		"SELECT practices", "SELECT practices_history", "SELECT users",
-		"UPDATE api_keys", "UPDATE clients", "UPDATE grants", "UPDATE idempotency", "UPDATE members", "UPDATE practices", "UPDATE users",
+		"DELETE api_keys", "DELETE clients", "DELETE contact_links", "DELETE contacts", "DELETE grants", "DELETE idempotency", "DELETE invitations",
+		"DELETE members", "DELETE notices", "DELETE portal_access", "DELETE practices", "DELETE profile_stars", "DELETE users", "DELETE workflows",
+		"INSERT api_keys", "INSERT changes", "INSERT clients", "INSERT contact_links", "INSERT contacts", "INSERT decisions", "INSERT grants",
+		"INSERT idempotency", "INSERT invitations", "INSERT members", "INSERT notices", "INSERT portal_access", "INSERT practices", "INSERT profile_stars",
+		"INSERT users", "INSERT workflows",
+		"SELECT api_keys", "SELECT changes", "SELECT clients", "SELECT clients_history", "SELECT contact_links", "SELECT contacts", "SELECT decisions",
+		"SELECT deployment", "SELECT emails", "SELECT feed", "SELECT feed_low", "SELECT goose_db_version", "SELECT grant_versions", "SELECT grants",
+		"SELECT grants_history", "SELECT idempotency", "SELECT invitations", "SELECT members", "SELECT members_history", "SELECT notices", "SELECT portal_access",
+		"SELECT portal_access_history", "SELECT practices", "SELECT practices_history", "SELECT profile_stars", "SELECT users", "SELECT workflows",
+		"UPDATE api_keys", "UPDATE clients", "UPDATE contact_links", "UPDATE contacts", "UPDATE grants", "UPDATE idempotency", "UPDATE invitations",
+		"UPDATE members", "UPDATE notices", "UPDATE portal_access", "UPDATE practices", "UPDATE profile_stars", "UPDATE users", "UPDATE workflows",
 	}
 	if diff := cmp.Diff(want, s.texts(privileges, postgres.RoleControl)); diff != "" {
 		t.Errorf("privileges of control (-want +got)\n%s", diff)
@@ -98,7 +105,7 @@ func TestRolesAreHeldToTheirPrivileges(t *testing.T) {
 	sidecar.run(decide)
 	sidecar.texts(`SELECT id FROM practices`)
 	for _, statement := range []string{
-		`SELECT first_name FROM clients`, `SELECT email FROM clients`, `SELECT name FROM members`, `SELECT * FROM decisions`, `SELECT * FROM changes`,
+		`SELECT first_name FROM clients`, `SELECT email FROM clients`, `SELECT name FROM contacts`, `SELECT invited_at FROM portal_access`, `SELECT name FROM members`, `SELECT * FROM decisions`, `SELECT * FROM changes`,
 		`UPDATE practices SET preset = 'seed'`, `INSERT INTO users (id) VALUES ('u')`, `DELETE FROM grants`, `TRUNCATE grants`,
 		`DELETE FROM decisions`, `UPDATE api_keys SET revoked_at = NULL`, `INSERT INTO feed (kind) VALUES ('all')`,
 		`CREATE TABLE mine (a int)`, `CREATE TEMPORARY TABLE mine (a int)`, `ALTER TABLE decisions DISABLE TRIGGER ALL`, `SET session_replication_role = replica`,
@@ -114,7 +121,7 @@ func TestRolesAreHeldToTheirPrivileges(t *testing.T) {
 		t.Errorf("a write by control left the history at %v", got)
 	}
 	for _, statement := range []string{
-		`DELETE FROM decisions`, `UPDATE changes SET actor = 'x'`, `TRUNCATE changes`, `INSERT INTO feed (kind) VALUES ('all')`, `DELETE FROM feed`,
+		`DELETE FROM decisions`, `UPDATE changes SET actor = 'x'`, `TRUNCATE changes`, `INSERT INTO feed (kind) VALUES ('all')`, `DELETE FROM feed`, `DELETE FROM emails`,
 		`UPDATE grants_history SET valid_to = now()`, `TRUNCATE grants`, `CREATE TABLE mine (a int)`, `ALTER TABLE grants DISABLE TRIGGER ALL`,
 		`DROP TRIGGER fed_delete ON grants`, `SET session_replication_role = replica`,
 	} {

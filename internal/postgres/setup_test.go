@@ -42,6 +42,8 @@ func setup(t *testing.T) store {
 		('client-2', 'practice-1', NULL, 'Client', 'Two'),
 		('client-4', 'practice-2', 'practitioner-3', 'Client', 'Four')`)
 	s.run(`INSERT INTO grants (practice, client, user_id, granted_by) VALUES ('practice-1', 'client-1', 'practitioner-2', 'admin-1')`)
+	s.run(`INSERT INTO portal_access (practice, client, contact, relationship, login, enabled) VALUES
+		('practice-1', 'client-1', 'client', NULL, 'portal-1', true), ('practice-1', 'client-1', 'contact-1', 'parent', NULL, false)`)
 	return s
 }
 

@@ -36,13 +36,23 @@ func TestEveryWriteIsFed(t *testing.T) {
 		{"archived", `UPDATE clients SET status = 'archived' WHERE practice = 'practice-1'`, []string{"client client-1", "client client-2"}},
 		{"renamed id", `UPDATE clients SET id = 'client-9' WHERE id = 'client-2'`, []string{"client client-2", "client client-9"}},
 		{"names are no facts", `UPDATE clients SET first_name = 'Another', email = 'a@example.org' WHERE id = 'client-1'`, []string{}},
-		{"client gone with its grants", `DELETE FROM clients WHERE id = 'client-1'`, []string{"client client-1", "grant client-1 practitioner-2"}},
+		{"client gone with its grants", `DELETE FROM clients WHERE id = 'client-1'`, []string{"client client-1", "grant client-1 practitioner-2", "portal client-1 portal-1"}},
 		{"grant", `INSERT INTO grants (practice, client, user_id, granted_by) VALUES ('practice-1', 'client-2', 'practitioner-1', 'admin-1')`, []string{"grant client-2 practitioner-1"}},
 		{"grant moved", `UPDATE grants SET client = 'client-2', user_id = 'practitioner-1'`, []string{"grant client-1 practitioner-2", "grant client-2 practitioner-1"}},
 		{"revoke", `DELETE FROM grants`, []string{"grant client-1 practitioner-2"}},
 		{"upsert", `INSERT INTO practices (id, preset) VALUES ('practice-1', 'help-centre'), ('practice-3', 'seed')
 			ON CONFLICT (id) DO UPDATE SET preset = excluded.preset`, []string{"settings practice-1", "settings practice-3"}},
 		{"merge", `MERGE INTO clients c USING (VALUES ('client-1')) v (id) ON c.id = v.id WHEN MATCHED THEN UPDATE SET status = 'archived'`, []string{"client client-1"}},
+		{"the practice's portal", `UPDATE practices SET portal_features = '{}' WHERE id = 'practice-1'`, []string{"settings practice-1"}},
+		{"a client's portal", `UPDATE clients SET portal_features = '{messages}' WHERE id = 'client-1'`, []string{"client client-1"}},
+		{"portal access", `INSERT INTO portal_access (practice, client, contact, login, enabled) VALUES ('practice-1', 'client-2', 'client', 'portal-1', true)`, []string{"portal client-2 portal-1"}},
+		{"a contact without a login", `INSERT INTO portal_access (practice, client, contact, enabled) VALUES ('practice-1', 'client-2', 'client', true)`, []string{}},
+		{"an invitation is accepted", `UPDATE portal_access SET login = 'portal-2' WHERE contact = 'contact-1'`, []string{"portal client-1 portal-2"}},
+		{"another login", `UPDATE portal_access SET login = 'portal-2' WHERE contact = 'client'`, []string{"portal client-1 portal-1", "portal client-1 portal-2"}},
+		{"portal permissions", `UPDATE portal_access SET permissions = '{view_appointments}', enabled = true`, []string{"portal client-1 portal-1"}},
+		{"an invitation is no fact", `UPDATE portal_access SET invited_at = now()`, []string{}},
+		{"unlinked", `DELETE FROM portal_access`, []string{"portal client-1 portal-1"}},
+		{"truncate portal access", `TRUNCATE portal_access CASCADE`, []string{"all"}},
 		{"nothing is hit", `DELETE FROM grants WHERE client = 'client-2'`, []string{}},
 		{"truncate grants", `TRUNCATE grants`, []string{"all"}},
 		{"truncate clients", `TRUNCATE clients CASCADE`, []string{"all"}},
@@ -103,6 +113,9 @@ func TestAnImportIsFedOnce(t *testing.T) {
 		`DELETE FROM grants WHERE user_id = 'practitioner-1'`,
 		`UPDATE clients SET status = 'archived' WHERE id LIKE 'many-%'`,
 		`DELETE FROM clients WHERE id LIKE 'many-%'`,
+		`INSERT INTO clients (id, practice, first_name, last_name) SELECT 'more-' || n, 'practice-1', 'Client', 'More' FROM generate_series(1, 10001) n`,
+		`INSERT INTO portal_access (practice, client, contact, login) SELECT 'practice-1', 'more-' || n, 'client', 'portal-' || n FROM generate_series(1, 10001) n`,
+		`UPDATE portal_access SET enabled = true WHERE client LIKE 'more-%'`,
 	} {
 		if got := s.fedBy(func() { s.run(statement) }); !slices.Equal(got, []string{"all"}) {
 			t.Errorf("%s: fed %d rows", statement, len(got))
@@ -115,17 +128,20 @@ const past = `
 SELECT 'practices' WHERE EXISTS (TABLE practices_now EXCEPT TABLE practices_then) OR EXISTS (TABLE practices_then EXCEPT TABLE practices_now)
 UNION ALL SELECT 'members' WHERE EXISTS (TABLE members_now EXCEPT TABLE members_then) OR EXISTS (TABLE members_then EXCEPT TABLE members_now)
 UNION ALL SELECT 'clients' WHERE EXISTS (TABLE clients_now EXCEPT TABLE clients_then) OR EXISTS (TABLE clients_then EXCEPT TABLE clients_now)
-UNION ALL SELECT 'grants' WHERE EXISTS (TABLE grants_now EXCEPT TABLE grants_then) OR EXISTS (TABLE grants_then EXCEPT TABLE grants_now)`
+UNION ALL SELECT 'grants' WHERE EXISTS (TABLE grants_now EXCEPT TABLE grants_then) OR EXISTS (TABLE grants_then EXCEPT TABLE grants_now)
+UNION ALL SELECT 'portal_access' WHERE EXISTS (TABLE portal_now EXCEPT TABLE portal_then) OR EXISTS (TABLE portal_then EXCEPT TABLE portal_now)`
 
 const pastViews = `
-CREATE VIEW practices_now AS SELECT id::text, preset, overrides FROM practices;
-CREATE VIEW practices_then AS SELECT id, preset, overrides FROM practices_history WHERE valid_to = 'infinity';
+CREATE VIEW practices_now AS SELECT id::text, preset, overrides, portal_features FROM practices;
+CREATE VIEW practices_then AS SELECT id, preset, overrides, portal_features FROM practices_history WHERE valid_to = 'infinity';
 CREATE VIEW members_now AS SELECT practice::text, user_id::text, id, roles, status, owner, full_clinical_access, billing_enabled FROM members;
 CREATE VIEW members_then AS SELECT practice, user_id, id, roles, status, owner, full_clinical_access, billing_enabled FROM members_history WHERE valid_to = 'infinity';
-CREATE VIEW clients_now AS SELECT id::text, practice::text, assigned::text, status FROM clients;
-CREATE VIEW clients_then AS SELECT id, practice, assigned, status FROM clients_history WHERE valid_to = 'infinity';
+CREATE VIEW clients_now AS SELECT id::text, practice::text, assigned::text, status, portal_features FROM clients;
+CREATE VIEW clients_then AS SELECT id, practice, assigned, status, portal_features FROM clients_history WHERE valid_to = 'infinity';
 CREATE VIEW grants_now AS SELECT id, practice::text, client::text, user_id::text, scope, not_before, expires_at, reason, granted_by::text, granted_at FROM grants;
-CREATE VIEW grants_then AS SELECT id, practice, client, user_id, scope, not_before, expires_at, reason, granted_by, granted_at FROM grants_history WHERE valid_to = 'infinity'`
+CREATE VIEW grants_then AS SELECT id, practice, client, user_id, scope, not_before, expires_at, reason, granted_by, granted_at FROM grants_history WHERE valid_to = 'infinity';
+CREATE VIEW portal_now AS SELECT practice::text, client::text, contact::text, own, relationship, login::text, enabled, permissions FROM portal_access;
+CREATE VIEW portal_then AS SELECT practice, client, contact, own, relationship, login, enabled, permissions FROM portal_access_history WHERE valid_to = 'infinity'`
 
 // Whatever is written, in whatever order, the open rows of the histories are
 // the tables, and no moment has two rows for one key.
@@ -149,6 +165,13 @@ func TestHistoryFollowsTheTables(t *testing.T) {
 		`DELETE FROM clients WHERE id = 'client-2'`,
 		`INSERT INTO clients (id, practice, first_name, last_name) VALUES ('client-2', 'practice-1', 'Client', 'Two') ON CONFLICT DO NOTHING`,
 		`TRUNCATE grants`,
+		`UPDATE practices SET portal_features = CASE WHEN portal_features = '{}' THEN '{messages}' ELSE '{}' END::text[]`,
+		`UPDATE clients SET portal_features = CASE WHEN portal_features IS NULL THEN '{messages}' END::text[] WHERE id = 'client-1'`,
+		`UPDATE portal_access SET enabled = NOT enabled`,
+		`UPDATE portal_access SET login = CASE login WHEN 'portal-1' THEN 'portal-9' ELSE 'portal-1' END, permissions = '{legal_sex}' WHERE contact = 'client'`,
+		`UPDATE portal_access SET invited_at = clock_timestamp()`,
+		`DELETE FROM portal_access WHERE contact = 'contact-1'`,
+		`INSERT INTO portal_access (practice, client, contact, relationship) VALUES ('practice-1', 'client-1', 'contact-1', 'other') ON CONFLICT DO NOTHING`,
 	}
 	rapid.Check(t, func(r *rapid.T) {
 		statement := rapid.SampledFrom(statements).Draw(r, "statement")
@@ -157,7 +180,7 @@ func TestHistoryFollowsTheTables(t *testing.T) {
 			r.Fatalf("the history of %v is not what the table says", wrong)
 		}
 		for _, table := range []struct{ name, key string }{
-			{"practices_history", "id"}, {"members_history", "practice, user_id"}, {"clients_history", "id"}, {"grants_history", "id"},
+			{"practices_history", "id"}, {"members_history", "practice, user_id"}, {"clients_history", "id"}, {"grants_history", "id"}, {"portal_access_history", "client, contact"},
 		} {
 			twice := s.texts(fmt.Sprintf(`SELECT concat_ws(' ', %[2]s) FROM (SELECT %[2]s, valid_from, valid_to,
 				lead(valid_from) OVER (PARTITION BY %[2]s ORDER BY valid_from, valid_to) AS next FROM %[1]s) h WHERE next < valid_to OR valid_to < valid_from`, table.name, table.key))

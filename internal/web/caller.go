@@ -26,8 +26,12 @@ var Scopes = []string{
 	ScopeAsk, ScopeAdminister, ScopeProfiles, ScopePortal, ScopeRecords, ScopePolicyDraft, ScopePolicyApprove, ScopeOperate,
 }
 
-// HeaderActor names the person that the holder of a static key acts for.
-const HeaderActor = "Chartgate-Actor"
+// Headers that name the person whom the holder of a static key acts for: a
+// user of staff, and on the portal's routes a portal login.
+const (
+	HeaderActor      = "Chartgate-Actor"
+	HeaderPortalUser = "Chartgate-Portal-User"
+)
 
 // Caller is a service or a person whose credentials were checked. The zero
 // Caller may do nothing.
@@ -103,6 +107,27 @@ func ActorOf(c *fiber.Ctx) (authz.Subject, error) {
 			Detail: "header " + HeaderActor + " is not a user id: 1 to 128 bytes of UTF-8 without control characters"}
 	}
 	return authz.Subject{Type: authz.SubjectUser, ID: named}, nil
+}
+
+// PortalActorOf returns the portal login that acts: the JWT's sub, if the token
+// says that it is one, else whom the header Chartgate-Portal-User names (DESIGN
+// 11, Callers). Nobody of staff acts in the portal.
+func PortalActorOf(c *fiber.Ctx) (authz.Subject, error) {
+	caller := CallerOf(c)
+	named := Copy(strings.TrimSpace(c.Get(HeaderPortalUser)))
+	switch {
+	case caller.Person != "" && caller.SubjectType == authz.SubjectPortal && (named == "" || named == caller.Person):
+		return authz.Subject{Type: authz.SubjectPortal, ID: caller.Person}, nil
+	case caller.Person != "":
+		return authz.Subject{}, Forbidden("this caller acts for one person, who is not that portal login")
+	case !caller.Static || named == "":
+		return authz.Subject{}, &authz.Problem{Kind: authz.ErrMalformed, Type: "actor-missing",
+			Detail: "header " + HeaderPortalUser + " must name the portal login that acts"}
+	case !authz.ValidID(named):
+		return authz.Subject{}, &authz.Problem{Kind: authz.ErrMalformed, Type: "malformed",
+			Detail: "header " + HeaderPortalUser + " is not an id: 1 to 128 bytes of UTF-8 without control characters"}
+	}
+	return authz.Subject{Type: authz.SubjectPortal, ID: named}, nil
 }
 
 // Copy makes a string of its own from one that Fiber handed out.

@@ -59,6 +59,8 @@ var titles = map[string]string{
 	"owner-stays":            "The owner cannot be removed",
 	"last-administrator":     "The last administrator cannot be removed",
 	"has-linked-profiles":    "The profile has linked profiles",
+	"has-records":            "The client has records",
+	"assigned-meanwhile":     "The profile was assigned meanwhile",
 	"grant-overlaps":         "The member has a grant at that time",
 	"changed-meanwhile":      "It was changed meanwhile",
 	"grantee-not-eligible":   "The member cannot be given a grant",
