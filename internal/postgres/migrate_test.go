@@ -42,8 +42,9 @@ func TestMigrationsUpDownAndUpAgain(t *testing.T) {
 	s := store{pgtest.PoolAs(t, url, ""), t}
 	first := s.texts(outline)
 	provider := provider(t, url)
+	steps := len(provider.ListSources())
 
-	for range version {
+	for range steps {
 		if _, err := provider.Down(t.Context()); err != nil {
 			t.Fatal(err)
 		}

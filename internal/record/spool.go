@@ -26,7 +26,8 @@ type Options struct {
 	Orphans      string // a folder whose subfolders are spools: those that nobody writes to are shipped as well
 	Log          *slog.Logger
 
-	create func(path string) (file, error)
+	create     func(path string) (file, error)
+	adoptAfter time.Duration // how long an orphan must have rested; 0: a minute
 }
 
 const (
@@ -44,20 +45,19 @@ type Spool struct {
 	id      uuid.UUID // of the folder
 	chain   uuid.UUID // of this process's records
 	part    string    // folder of this process's records
-	old     []string  // folders of what earlier processes left, oldest first
+	old     []oldPart // what earlier processes left, oldest first
 	stats   Stats
 	wake    chan struct{} // something was written
 	syncer  sync.WaitGroup
 	ended   chan struct{}
 
-	mu      sync.Mutex
-	open    *pending // the group that Record joins now
-	spare   []byte   // a buffer for the next one
-	failed  error    // why nothing is taken any more
-	tail    position // up to where whole groups stand
-	tailSeq uint64   // the last sequence number before tail
-	rolled  []file   // full segments that are to be synced and closed
-	mark    *os.File
+	mu     sync.Mutex
+	open   *pending // the group that Record joins now
+	spare  []byte   // a buffer for the next one
+	failed error    // why nothing is taken any more
+	tail   position // up to where whole groups stand
+	rolled []file   // full segments that are to be synced and closed
+	mark   *os.File
 
 	// Writing: held by the one group that is being written.
 	writing sync.Mutex
@@ -111,6 +111,9 @@ func openSpool(folder string, options Options) (*Spool, error) {
 	if options.Log == nil {
 		options.Log = slog.Default()
 	}
+	if options.adoptAfter == 0 {
+		options.adoptAfter = time.Minute
+	}
 	if options.create == nil {
 		options.create = createFile
 	}
@@ -138,20 +141,13 @@ func (s *Spool) begin() error {
 	if s.id, err = spoolID(s.folder); err != nil {
 		return err
 	}
-	parts, err := partsOf(s.folder)
-	if err != nil {
+	if s.old, err = oldParts(s.folder, s.id, s.options.Log); err != nil {
 		return err
 	}
 	number := 1
-	for _, p := range parts {
-		folder := filepath.Join(s.folder, p.String())
-		state, err := repair(folder, s.options.Log)
-		if err != nil {
-			return err
-		}
-		s.stats.DepthRecords.Add(state.records)
-		s.stats.DepthBytes.Add(state.bytes)
-		s.old = append(s.old, folder)
+	for _, p := range s.old {
+		s.stats.DepthRecords.Add(p.left.records)
+		s.stats.DepthBytes.Add(p.left.bytes)
 		number = p.number + 1
 	}
 	s.part = filepath.Join(s.folder, partName{number, s.chain}.String())
@@ -166,6 +162,31 @@ func (s *Spool) begin() error {
 	}
 	s.tail = s.at
 	return errors.Join(s.file.Sync(), syncFolder(s.part), syncFolder(s.folder))
+}
+
+// oldPart is what an earlier process left.
+type oldPart struct {
+	partName
+	folder string
+	spool  uuid.UUID
+	left   left
+}
+
+// oldParts repairs what stands in the folder of a spool that this process holds.
+func oldParts(folder string, id uuid.UUID, log *slog.Logger) ([]oldPart, error) {
+	names, err := partsOf(folder)
+	if err != nil {
+		return nil, err
+	}
+	var parts []oldPart
+	for _, name := range names {
+		p := oldPart{partName: name, folder: filepath.Join(folder, name.String()), spool: id}
+		if p.left, err = repair(p.folder, log); err != nil {
+			return nil, err
+		}
+		parts = append(parts, p)
+	}
+	return parts, nil
 }
 
 // Stats returns the spool's counters.

@@ -49,7 +49,7 @@ func (s *Spool) write(g *pending) error {
 		}
 	}
 	s.mu.Lock()
-	s.tail, s.tailSeq = s.at, s.next-1
+	s.tail = s.at
 	if cap(g.b) <= 1<<20 {
 		s.spare = g.b
 	}

@@ -1,0 +1,60 @@
+package record
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Sample is an ordinary decision, the i-th.
+var Sample = sample
+
+// AdoptAfter is how long an orphan must rest.
+func (o Options) AdoptAfter(d time.Duration) Options { o.adoptAfter = d; return o }
+
+// Faults makes the files of a spool fail.
+type Faults struct {
+	Room     int64 // bytes that still fit; -1: any
+	Sync     error
+	Truncate error
+}
+
+// WithFaults lets the files of o fail as f says.
+func (o Options) WithFaults(f *Faults) Options {
+	o.create = func(path string) (file, error) {
+		real, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+		return &faulty{real, f}, err
+	}
+	return o
+}
+
+type faulty struct {
+	*os.File
+	faults *Faults
+}
+
+// WriteAt writes what fits, as a disk that runs full does.
+func (f *faulty) WriteAt(b []byte, at int64) (int, error) {
+	whole := len(b)
+	if f.faults.Room >= 0 && int64(len(b)) > f.faults.Room {
+		b = b[:f.faults.Room]
+	}
+	n, err := f.File.WriteAt(b, at)
+	if f.faults.Room >= 0 {
+		f.faults.Room -= int64(n)
+	}
+	if err == nil && n < whole {
+		err = syscall.ENOSPC
+	}
+	return n, err
+}
+
+func (f *faulty) Sync() error { return errors.Join(f.faults.Sync, f.File.Sync()) }
+
+func (f *faulty) Truncate(size int64) error {
+	if f.faults.Truncate != nil {
+		return f.faults.Truncate
+	}
+	return f.File.Truncate(size)
+}
