@@ -3,6 +3,7 @@ package record
 import (
 	"errors"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -15,9 +16,17 @@ func (o Options) AdoptAfter(d time.Duration) Options { o.adoptAfter = d; return 
 
 // Faults makes the files of a spool fail.
 type Faults struct {
+	mu       sync.Mutex
 	Room     int64 // bytes that still fit; -1: any
 	Sync     error
 	Truncate error
+}
+
+// Now changes how they fail.
+func (f *Faults) Now(change func(*Faults)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
 }
 
 // WithFaults lets the files of o fail as f says.
@@ -36,6 +45,8 @@ type faulty struct {
 
 // WriteAt writes what fits, as a disk that runs full does.
 func (f *faulty) WriteAt(b []byte, at int64) (int, error) {
+	f.faults.mu.Lock()
+	defer f.faults.mu.Unlock()
 	whole := len(b)
 	if f.faults.Room >= 0 && int64(len(b)) > f.faults.Room {
 		b = b[:f.faults.Room]
@@ -50,9 +61,15 @@ func (f *faulty) WriteAt(b []byte, at int64) (int, error) {
 	return n, err
 }
 
-func (f *faulty) Sync() error { return errors.Join(f.faults.Sync, f.File.Sync()) }
+func (f *faulty) Sync() error {
+	f.faults.mu.Lock()
+	defer f.faults.mu.Unlock()
+	return errors.Join(f.faults.Sync, f.File.Sync())
+}
 
 func (f *faulty) Truncate(size int64) error {
+	f.faults.mu.Lock()
+	defer f.faults.mu.Unlock()
 	if f.faults.Truncate != nil {
 		return f.faults.Truncate
 	}

@@ -55,6 +55,7 @@ type Spool struct {
 	open   *pending // the group that Record joins now
 	spare  []byte   // a buffer for the next one
 	failed error    // why nothing is taken any more
+	closed bool     // Close was called
 	tail   position // up to where whole groups stand
 	rolled []file   // full segments that are to be synced and closed
 	mark   *os.File

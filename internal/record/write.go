@@ -236,12 +236,13 @@ var errClosed = errors.New("the spool is closed")
 // shipped by the next process.
 func (s *Spool) Close() error {
 	s.mu.Lock()
-	failed := s.failed
+	failed, closed := s.failed, s.closed
 	if failed == nil {
 		s.failed = errClosed
 	}
+	s.closed = true
 	s.mu.Unlock()
-	if errors.Is(failed, errClosed) {
+	if closed {
 		return nil
 	}
 	close(s.ended)
