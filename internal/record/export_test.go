@@ -1,11 +1,15 @@
 package record
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Sample is an ordinary decision, the i-th.
@@ -74,4 +78,22 @@ func (f *faulty) Truncate(size int64) error {
 		return f.faults.Truncate
 	}
 	return f.File.Truncate(size)
+}
+
+// VerifyAfter runs statements in a transaction, verifies what it sees, and
+// takes them back.
+func VerifyAfter(ctx context.Context, pool *pgxpool.Pool, statements []string) (Report, error) {
+	tx, err := pool.Begin(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	for _, statement := range statements {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return Report{}, fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	v := &verifier{tx: tx}
+	err = v.all(ctx, nil)
+	return v.report, err
 }

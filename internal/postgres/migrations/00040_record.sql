@@ -227,7 +227,8 @@ END $$;
 -- record_purge removes the decisions and changes of one month, and keeps their
 -- links, so that the chains can still be followed past them. It refuses a month
 -- that is not six years past (DOMAIN rule 125), whoever asks, and one with
--- entries under legal hold.
+-- entries under legal hold. What the chains themselves rest on is never purged:
+-- changes record.chain, record.gap and record.purge, which name nobody.
 CREATE FUNCTION record_purge(month_of timestamptz, OUT decisions bigint, OUT changes bigint) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET timezone = 'UTC' AS $$
 #variable_conflict use_column
 DECLARE m timestamptz := date_trunc('month', month_of); e timestamptz := date_trunc('month', month_of) + interval '1 month';
@@ -251,13 +252,13 @@ BEGIN
       SELECT chain, seq, hash, seq - row_number() OVER (PARTITION BY chain ORDER BY seq) AS island
         FROM public.decisions WHERE at >= m AND at < e AND chain IS NOT NULL) s GROUP BY chain, island;
   WITH gone AS (
-    DELETE FROM ledger l WHERE EXISTS (SELECT FROM public.changes c WHERE c.id = l.change AND c.at >= m AND c.at < e)
+    DELETE FROM ledger l WHERE EXISTS (SELECT FROM public.changes c WHERE c.id = l.change AND c.at >= m AND c.at < e AND NOT record_lasts(c.action))
       OR (l.decided_at >= m AND l.decided_at < e) RETURNING seq, hash)
   INSERT INTO purged (chain, first, last, hash, month)
     SELECT ledger_chain, min(seq), max(seq), (array_agg(hash ORDER BY seq DESC))[1], m
       FROM (SELECT seq, hash, seq - row_number() OVER (ORDER BY seq) AS island FROM gone) s GROUP BY island;
 
-  DELETE FROM public.changes WHERE at >= m AND at < e;
+  DELETE FROM public.changes WHERE at >= m AND at < e AND NOT record_lasts(action);
   GET DIAGNOSTICS changes = ROW_COUNT;
   SELECT count(*) INTO decisions FROM public.decisions WHERE at >= m AND at < e;
   IF to_regclass(name) IS NOT NULL THEN EXECUTE format('DROP TABLE %I', name); END IF;
@@ -265,6 +266,10 @@ BEGIN
   INSERT INTO public.changes (actor, action, after) SELECT 'chartgate', 'record.purge', jsonb_build_object('month', to_char(m, 'YYYY-MM'),
     'decisions', decisions, 'changes', changes, 'purged', record_purged_digest(m::date));
 END $$;
+
+CREATE FUNCTION record_lasts(action text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT action IN ('record.chain', 'record.gap', 'record.purge')
+$$;
 
 -- record_purged_digest is what a purge says of the links it left: the change
 -- record of the purge holds it, and the ledger chains that.
@@ -309,7 +314,7 @@ GRANT UPDATE (released_by, released_at) ON legal_holds TO chartgate_control;
 DROP TRIGGER chained ON changes;
 DROP INDEX changes_time, changes_actor;
 DROP TABLE decisions, record_settings, checkpoints, ledger, purged, legal_holds;
-DROP FUNCTION record_open, record_ship, record_gap, record_partitions, record_purge, record_purged_digest, record_checkpoint, ledger_written, record_change_content, record_part;
+DROP FUNCTION record_open, record_ship, record_gap, record_partitions, record_purge, record_lasts, record_purged_digest, record_checkpoint, ledger_written, record_change_content, record_part;
 DROP TABLE chains;
 -- +goose StatementBegin
 DO $$ BEGIN
