@@ -41,4 +41,16 @@ const (
 	selectStrays = `SELECT 'a change', 'change ' || c.id FROM changes c WHERE NOT EXISTS (SELECT FROM ledger l WHERE l.change = c.id)
 		UNION ALL SELECT 'a decision', d.id::text FROM decisions d WHERE d.chain IS NULL AND NOT EXISTS (SELECT FROM ledger l WHERE l.decision = d.id AND l.decided_at = d.at)
 		UNION ALL SELECT 'a decision', d.id::text FROM decisions d WHERE d.chain IS NOT NULL AND NOT EXISTS (SELECT FROM chains c WHERE c.chain = d.chain)`
+
+	selectDecisions = `SELECT d.chain, d.seq, d.body FROM decisions d`
+	selectExport    = `SELECT d.chain, d.seq, d.body, s.digest, s.text FROM decisions d
+		LEFT JOIN record_settings s ON get_byte(d.body, 2) & 8 <> 0 AND s.digest = substring(d.body FROM 45 FOR 16)`
+	selectSettings = `SELECT digest, text FROM record_settings WHERE digest = ANY ($1)`
+	selectChanges  = `SELECT c.id, c.at, coalesce(c.practice, ''), c.actor, c.action, coalesce(c.target, ''), coalesce(c.client, ''),
+		c.before, c.after, c.reason, c.correlation, coalesce(c.decision::text, '') FROM changes c`
+
+	insertHold  = `INSERT INTO legal_holds (practice, client, reason, placed_by) VALUES ($1, nullif($2, ''), $3, $4) RETURNING id`
+	releaseHold = `UPDATE legal_holds SET released_by = $2, released_at = clock_timestamp() WHERE id = $1 AND released_at IS NULL
+		RETURNING practice, coalesce(client, '')`
+	selectHolds = `SELECT id, practice, coalesce(client, ''), reason, placed_by, placed_at, released_at FROM legal_holds ORDER BY placed_at DESC, id`
 )

@@ -215,6 +215,14 @@ func (c *cursor) byte() byte {
 	return out
 }
 
+func (c *cursor) uint32() uint32 {
+	b := c.bytes(4)
+	if b == nil {
+		return 0
+	}
+	return binary.LittleEndian.Uint32(b)
+}
+
 func (c *cursor) int64() int64 {
 	b := c.bytes(8)
 	if b == nil {
