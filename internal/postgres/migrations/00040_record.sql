@@ -43,10 +43,10 @@ CREATE TABLE decisions (
   CHECK (num_nulls(chain, seq, hash) IN (0, 3))
 ) PARTITION BY RANGE (at);
 CREATE TABLE decisions_default PARTITION OF decisions DEFAULT;
-CREATE INDEX decisions_time ON decisions (at, id);
-CREATE INDEX decisions_of_practice ON decisions (practice, at, id);
-CREATE INDEX decisions_of_client ON decisions (client, at, id) WHERE client IS NOT NULL;
-CREATE INDEX decisions_of_subject ON decisions (subject_id, at, id);
+CREATE INDEX decisions_time ON decisions (at);
+CREATE INDEX decisions_of_practice ON decisions (practice, at);
+CREATE INDEX decisions_of_client ON decisions (client, at) WHERE client IS NOT NULL;
+CREATE INDEX decisions_of_subject ON decisions (subject_id, at);
 CREATE INDEX decisions_in_chain ON decisions (chain, seq);
 -- Few values, many rows: these say which stretches of the table to skip.
 CREATE INDEX decisions_kinds ON decisions USING brin (release, action text_bloom_ops, code text_bloom_ops) WITH (pages_per_range = 32);
