@@ -11,7 +11,7 @@ import (
 
 // importCommand loads rosters.
 type importCommand struct {
-	Paths []string `arg:"" name:"path" help:"Files, or folders of files, named practices, members, clients or grants, .csv or .ndjson."`
+	Paths []string `arg:"" name:"path" help:"Files, or folders of files, named practices, members, clients, grants, contacts or portal, .csv or .ndjson."`
 	Actor string   `default:"operator" placeholder:"USER" help:"The user id that the change record names, and that grants name which say nobody."`
 	storeFlags
 }
@@ -38,7 +38,7 @@ func (c *importCommand) Run(ctx context.Context) error {
 		for _, row := range []struct {
 			kind   string
 			counts roster.Counts
-		}{{"practices", report.Practices}, {"members", report.Members}, {"clients", report.Clients}, {"grants", report.Grants}} {
+		}{{"practices", report.Practices}, {"members", report.Members}, {"clients", report.Clients}, {"grants", report.Grants}, {"contacts", report.Contacts}, {"portal", report.Portal}} {
 			fmt.Printf("%-10s %9d new %9d changed %9d unchanged\n", row.kind, row.counts.Inserted, row.counts.Changed, row.counts.Unchanged)
 		}
 		return nil

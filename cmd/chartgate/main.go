@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"chartgate/cmd/internal/halves"
 	"chartgate/internal/pdp"
 	"chartgate/internal/web"
 )
@@ -20,7 +21,7 @@ import (
 type commands struct {
 	Run     runCommand     `cmd:"" help:"Run everything in one process: a private Postgres, a Redis in this process, the sidecar and control, with a demo practice."`
 	Migrate migrateCommand `cmd:"" help:"Bring the schema of the database up to date."`
-	Import  importCommand  `cmd:"" help:"Load practices, members, clients and grants from CSV or NDJSON: all or nothing."`
+	Import  importCommand  `cmd:"" help:"Load practices, members, clients, grants, contacts and portal access from CSV or NDJSON: all or nothing."`
 	Key     keyCommand     `cmd:"" help:"Make, list and revoke the keys of services."`
 	Policy  policyCommand  `cmd:"" help:"Test policies, and build a bundle from them."`
 }
@@ -35,7 +36,7 @@ func main() {
 		kong.Name("chartgate"),
 		kong.Description("May this person do this to this client's record?"),
 		kong.UsageOnError(),
-		kong.Vars{"state_dir": defaultStateDir(), "decision": pdp.DecisionPath, "scopes": strings.Join(web.Scopes, ", ")},
+		kong.Vars{"state_dir": halves.DefaultStateDir(), "spool_dir": "spool in the state folder", "decision": pdp.DecisionPath, "scopes": strings.Join(web.Scopes, ", ")},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err := command.Run(); err != nil {

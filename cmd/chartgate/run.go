@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,11 +31,12 @@ type runCommand struct {
 	Decision    string `env:"CHARTGATE_DECISION" default:"${decision}" placeholder:"PATH" help:"The rule of the policy that decides. Default: ${default}."`
 
 	halves.Tokens
+	halves.Spool
 }
 
 // faults lists all that is wrong with the flags and the environment.
 func (c *runCommand) faults(secrets halves.Secrets) error {
-	faults := append(secrets.Faults(), c.Tokens.Faults()...)
+	faults := append(append(secrets.Faults(), c.Tokens.Faults()...), c.Spool.Faults()...)
 	faults = append(faults, halves.CheckAddr("--sidecar-addr", c.SidecarAddr), halves.CheckAddr("--control-addr", c.ControlAddr))
 	if c.PublicURL != "" {
 		faults = append(faults, halves.CheckPublicURL(c.PublicURL))
@@ -91,7 +93,10 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 	config := halves.Config{
 		DatabaseURL: stores.databaseURL, RedisURL: stores.redisURL,
 		APIKey: key, KeyScopes: web.Scopes, Tokens: c.Tokens,
-		PublicURL: c.PublicURL, Engine: engine, Log: log,
+		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync,
+	}
+	if config.SpoolDir == "" {
+		config.SpoolDir = filepath.Join(state.path, "spool")
 	}
 	if config.PublicURL == "" {
 		config.PublicURL = halves.BaseURL(sidecarListener.Addr())

@@ -18,26 +18,12 @@ import (
 // database is the name of ours in the private Postgres.
 const database = "chartgate"
 
-// defaultStateDir is where data is kept unless --state-dir says otherwise. For
-// root it is not below /root, since Postgres runs as a user who cannot go there.
-func defaultStateDir() string {
-	if os.Geteuid() == 0 {
-		return "/var/lib/chartgate"
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) { // relative ones are ignored (XDG base directories)
-		return filepath.Join(dir, "chartgate")
-	}
-	if home, err := os.UserHomeDir(); err == nil {
-		return filepath.Join(home, ".local", "state", "chartgate")
-	}
-	return filepath.Join(os.TempDir(), "chartgate")
-}
-
 // stateFolder is the folder that everything of a run is kept in:
 //
 //	lock          held by the process that uses it
 //	api-key       the key that was made for development
 //	postgres/     the private database, and postgres.log beside it
+//	spool/        decisions on their way to the database
 type stateFolder struct {
 	path string
 	lock *embedded.Locked

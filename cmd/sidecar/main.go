@@ -29,10 +29,11 @@ type config struct {
 	Addr      string `env:"CHARTGATE_SIDECAR_ADDR" default:"127.0.0.1:8181" placeholder:"HOST:PORT" help:"Where it answers. Port 0 takes a free one. Default: ${default}."`
 	PublicURL string `env:"CHARTGATE_PUBLIC_URL" placeholder:"URL" help:"What callers reach it by. By default http:// and its address."`
 	halves.Tokens
+	halves.Spool
 }
 
 func (c config) faults(secrets halves.Secrets) error {
-	faults := append(secrets.Faults(), c.Tokens.Faults()...)
+	faults := append(append(secrets.Faults(), c.Tokens.Faults()...), c.Spool.Faults()...)
 	faults = append(faults, halves.CheckAddr("--addr", c.Addr))
 	if c.PublicURL != "" {
 		faults = append(faults, halves.CheckPublicURL(c.PublicURL))
@@ -45,7 +46,11 @@ func (c config) faults(secrets halves.Secrets) error {
 
 func main() {
 	var c config
-	kong.Parse(&c, kong.Name("sidecar"), kong.Description("Answers whether a person may do something. Settings in the environment only: DATABASE_URL, REDIS_URL, CHARTGATE_API_KEY."))
+	spoolDir := halves.DefaultStateDir() + "/spool"
+	kong.Parse(&c, kong.Name("sidecar"), kong.Vars{"spool_dir": spoolDir}, kong.Description("Answers whether a person may do something. Settings in the environment only: DATABASE_URL, REDIS_URL, CHARTGATE_API_KEY."))
+	if c.SpoolDir == "" {
+		c.SpoolDir = spoolDir
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -84,7 +89,7 @@ func run(ctx context.Context, c config) error {
 	half, err := halves.Sidecar(ctx, halves.Config{
 		DatabaseURL: secrets.DatabaseURL, RedisURL: secrets.RedisURL,
 		APIKey: secrets.APIKey, KeyScopes: []string{web.ScopeAsk, web.ScopeOperate}, Tokens: c.Tokens,
-		PublicURL: c.PublicURL, Engine: engine, Log: log,
+		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync,
 	})
 	if err != nil {
 		return err

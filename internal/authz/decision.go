@@ -26,6 +26,10 @@ const (
 // client exists (promise P8).
 const ActionClientList = "client.list"
 
+// ActionPortalEnter is what says the same of a portal login: a profile that it
+// may enter is in its switcher (DESIGN 11, the portal's routes).
+const ActionPortalEnter = "portal.profile.enter"
+
 // BasisOrder lists the bases from the most specific to the least (DESIGN 11).
 var BasisOrder = []string{
 	"assigned", "client_grant", "full_clinical_access", "administrator",

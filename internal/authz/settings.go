@@ -1,6 +1,8 @@
 package authz
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +15,8 @@ import (
 // a missing one could widen access.
 type Settings struct {
 	values map[string]any // string, bool, int64 or []string, by name
+	text   []byte         // Document as JSON
+	digest [sha256.Size]byte
 }
 
 // Setting describes one setting: what it may be, and what it is in preset "seed".
@@ -99,6 +103,11 @@ func NewSettings(preset string, overrides map[string]any) (*Settings, error) {
 		}
 		s.values[name] = v
 	}
+	var err error
+	if s.text, err = json.Marshal(s.Document()); err != nil {
+		return nil, err
+	}
+	s.digest = sha256.Sum256(s.text)
 	return s, nil
 }
 
@@ -207,6 +216,10 @@ func (s *Settings) Document() map[string]any {
 	}
 	return doc
 }
+
+// JSON returns Document as JSON with its names in order, and its SHA-256: the
+// same settings are the same bytes. It must not be changed.
+func (s *Settings) JSON() (text []byte, digest [sha256.Size]byte) { return s.text, s.digest }
 
 // Show returns the value of a setting as the HTTP interface and the database
 // write it, such as {"grant_days": 14}; NewSettings reads it back.

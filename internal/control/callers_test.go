@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"chartgate/internal/authz"
+	"chartgate/internal/record"
 	"chartgate/internal/web"
 )
 
@@ -81,18 +82,29 @@ func TestRule105_114_ExistenceDoesNotShow(t *testing.T) {
 	}
 }
 
+// requestOf returns the X-Request-ID that a decision on record holds.
+func requestOf(t *testing.T, body []byte) string {
+	t.Helper()
+	var v record.View
+	if err := v.Read(body); err != nil {
+		t.Errorf("a decision cannot be read: %v", err)
+	}
+	return string(v.RequestID)
+}
+
 func TestEveryDecisionIsOnRecord(t *testing.T) {
 	d := setup(t)
-	decided := func(id string) (action, code string, allow bool, request *string) {
-		err := d.db.QueryRow(t.Context(), `SELECT action, code, allow, request_id FROM decisions WHERE id::text = $1`, id).Scan(&action, &code, &allow, &request)
+	decided := func(id string) (action, code string, allow bool, request string) {
+		var body []byte
+		err := d.db.QueryRow(t.Context(), `SELECT action, code, allow, body FROM decisions WHERE id::text = $1`, id).Scan(&action, &code, &allow, &body)
 		if err != nil {
 			t.Errorf("decision %s: %v", id, err)
 		}
-		return
+		return action, code, allow, requestOf(t, body)
 	}
 	given := d.ok(d.call("POST", p1+"/clients/client-1/grants", `{"user": "practitioner-2"}`, "X-Request-ID", "request-7"), 201)
 	id := given.Header.Get("Chartgate-Decision-Id")
-	if action, code, allow, request := decided(id); action != "access.manage" || code != "administrator" || !allow || request == nil || *request != "request-7" {
+	if action, code, allow, request := decided(id); action != "access.manage" || code != "administrator" || !allow || request != "request-7" {
 		t.Errorf("decided %s %s %v %v", action, code, allow, request)
 	}
 	if n := d.count(`SELECT count(*) FROM changes WHERE decision::text = $1`, id); n != 1 {

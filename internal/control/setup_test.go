@@ -94,7 +94,7 @@ func setup(t *testing.T, edits ...func(*Options)) *desk {
 		t.Fatal(err)
 	}
 	d := &desk{t: t, db: db, key: staticKey, actor: "admin-1"}
-	o := Options{Pool: pool, Deployment: deployment, Policy: func() Policy { return policy }, Recorder: running(t, url),
+	o := Options{Pool: pool, Deployment: deployment, Policy: func() Policy { return policy }, Recorder: record.NewDirect(pgtest.PoolAs(t, url, postgres.RoleControl)),
 		Callers: &web.Authenticator{Static: static, Keys: web.NewKeyStore(pool)},
 		Settle:  func(context.Context) error { d.settled.Add(1); return nil }}
 	for _, edit := range edits {
@@ -104,16 +104,6 @@ func setup(t *testing.T, edits ...func(*Options)) *desk {
 		t.Fatal(err)
 	}
 	return d
-}
-
-// running is a recorder that runs until the test ends.
-func running(t *testing.T, url string) *record.Recorder {
-	recorder := record.NewRecorder(pgtest.PoolAs(t, url, postgres.RoleControl))
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = recorder.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-done })
-	return recorder
 }
 
 // as returns the same desk, asked by another actor.

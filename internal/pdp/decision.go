@@ -57,7 +57,8 @@ func sentence(v any) string {
 }
 
 // Shown returns what may be answered: where the subject may not know that the
-// client exists, every refusal but the two that rest on the request alone is
+// client exists (staff who may not list it, a portal login that may not enter
+// its profile), every refusal but the two that rest on the request alone is
 // no_basis, so that a client he may not see and one that does not exist look
 // the same (promise P8; DOMAIN rules 105, 114).
 func (e *Engine) Shown(ctx context.Context, r authz.Request, f authz.Facts, exact authz.Decision) (authz.Decision, error) {
@@ -69,6 +70,9 @@ func (e *Engine) Shown(ctx context.Context, r authz.Request, f authz.Facts, exac
 	}
 	list := r
 	list.Action = authz.ActionClientList
+	if r.Subject.Type == authz.SubjectPortal {
+		list.Action = authz.ActionPortalEnter
+	}
 	list.Resource = authz.Resource{Type: authz.ResourceClient, ID: r.Resource.Client()}
 	if practice, sent := r.Resource.Properties["practice"]; sent {
 		list.Resource.Properties = authz.Properties{"practice": practice}

@@ -17,9 +17,9 @@ WITH tables AS (SELECT c.oid, c.relname FROM pg_class c WHERE c.relnamespace = '
 whole AS (SELECT t.oid, t.relname, p FROM tables t, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p WHERE has_table_privilege($1, t.oid, p))
 SELECT p || ' ' || relname FROM whole
 UNION ALL
-SELECT p || ' ' || t.relname || '.' || a.attname FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped,
-  unnest('{SELECT,INSERT,UPDATE,REFERENCES}'::text[]) p
-  WHERE has_column_privilege($1, t.oid, a.attnum, p) AND NOT EXISTS (SELECT FROM whole w WHERE w.oid = t.oid AND w.p = p)
+SELECT column_p.p || ' ' || t.relname || '.' || a.attname FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped,
+  unnest('{SELECT,INSERT,UPDATE,REFERENCES}'::text[]) column_p (p)
+  WHERE has_column_privilege($1, t.oid, a.attnum, column_p.p) AND NOT EXISTS (SELECT FROM whole w WHERE w.oid = t.oid AND w.p = column_p.p)
 UNION ALL
 SELECT p || ' ' || relname FROM pg_class, unnest('{USAGE,SELECT,UPDATE}'::text[]) p
   WHERE relnamespace = 'public'::regnamespace AND relkind = 'S' AND has_sequence_privilege($1, pg_class.oid, p)
@@ -52,7 +52,7 @@ func migrated(t *testing.T) string {
 func TestSidecarRoleCanDoNothingElse(t *testing.T) {
 	s := store{pgtest.PoolAs(t, migrated(t), ""), t}
 	want := []string{
-		"INSERT decisions",
+		"INSERT decisions", "INSERT record_settings",
 		"SELECT api_keys",
 		"SELECT clients.assigned", "SELECT clients.id", "SELECT clients.portal_features", "SELECT clients.practice", "SELECT clients.status",
 		"SELECT deployment", "SELECT feed", "SELECT feed_low", "SELECT goose_db_version",
@@ -77,14 +77,16 @@ func TestControlRoleOwnsNothing(t *testing.T) {
 		"DELETE api_keys", "DELETE clients", "DELETE contact_links", "DELETE contacts", "DELETE grants", "DELETE idempotency", "DELETE invitations",
 		"DELETE members", "DELETE notices", "DELETE portal_access", "DELETE practices", "DELETE profile_stars", "DELETE users", "DELETE workflows",
 		"INSERT api_keys", "INSERT changes", "INSERT clients", "INSERT contact_links", "INSERT contacts", "INSERT decisions", "INSERT grants",
-		"INSERT idempotency", "INSERT invitations", "INSERT members", "INSERT notices", "INSERT portal_access", "INSERT practices", "INSERT profile_stars",
-		"INSERT users", "INSERT workflows",
-		"SELECT api_keys", "SELECT changes", "SELECT clients", "SELECT clients_history", "SELECT contact_links", "SELECT contacts", "SELECT decisions",
+		"INSERT idempotency", "INSERT invitations", "INSERT legal_holds", "INSERT members", "INSERT notices", "INSERT portal_access", "INSERT practices",
+		"INSERT profile_stars", "INSERT record_settings", "INSERT users", "INSERT workflows", "SELECT api_keys", "SELECT chains", "SELECT changes",
+		"SELECT checkpoints", "SELECT clients", "SELECT clients_history", "SELECT contact_links", "SELECT contacts", "SELECT decisions",
 		"SELECT deployment", "SELECT emails", "SELECT feed", "SELECT feed_low", "SELECT goose_db_version", "SELECT grant_versions", "SELECT grants",
-		"SELECT grants_history", "SELECT idempotency", "SELECT invitations", "SELECT members", "SELECT members_history", "SELECT notices", "SELECT portal_access",
-		"SELECT portal_access_history", "SELECT practices", "SELECT practices_history", "SELECT profile_stars", "SELECT users", "SELECT workflows",
-		"UPDATE api_keys", "UPDATE clients", "UPDATE contact_links", "UPDATE contacts", "UPDATE grants", "UPDATE idempotency", "UPDATE invitations",
-		"UPDATE members", "UPDATE notices", "UPDATE portal_access", "UPDATE practices", "UPDATE profile_stars", "UPDATE users", "UPDATE workflows",
+		"SELECT grants_history", "SELECT idempotency", "SELECT invitations", "SELECT ledger", "SELECT legal_holds", "SELECT members",
+		"SELECT members_history", "SELECT notices", "SELECT portal_access", "SELECT portal_access_history", "SELECT practices", "SELECT practices_history",
+		"SELECT profile_stars", "SELECT purged", "SELECT record_settings", "SELECT users", "SELECT workflows", "UPDATE api_keys", "UPDATE clients",
+		"UPDATE contact_links", "UPDATE contacts", "UPDATE grants", "UPDATE idempotency", "UPDATE invitations", "UPDATE legal_holds.released_at",
+		"UPDATE legal_holds.released_by", "UPDATE members", "UPDATE notices", "UPDATE portal_access", "UPDATE practices", "UPDATE profile_stars",
+		"UPDATE users", "UPDATE workflows",
 	}
 	if diff := cmp.Diff(want, s.texts(privileges, postgres.RoleControl)); diff != "" {
 		t.Errorf("privileges of control (-want +got)\n%s", diff)
@@ -98,8 +100,8 @@ func TestRolesAreHeldToTheirPrivileges(t *testing.T) {
 	owner := store{pgtest.PoolAs(t, url, ""), t}
 	owner.run(`INSERT INTO practices (id) VALUES ('practice-1')`)
 	owner.run(`INSERT INTO users (id) VALUES ('admin-1')`)
-	const decide = `INSERT INTO decisions (id, at, subject_type, subject_id, action, resource_type, resource_id, allow, code, bases, release, revision, facts)
-		VALUES (gen_random_uuid(), now(), 'user', 'admin-1', 'chart.open', 'client', 'client-1', false, 'no_basis', '{}', 'r', '1', '{}')`
+	const decide = `INSERT INTO decisions (id, at, subject_type, subject_id, action, resource_type, resource_id, allow, code, bases, release, body)
+		VALUES (gen_random_uuid(), now(), 'user', 'admin-1', 'chart.open', 'client', 'client-1', false, 'no_basis', '{}', 'r', '')`
 
 	sidecar := store{pgtest.PoolAs(t, url, postgres.RoleSidecar), t}
 	sidecar.run(decide)

@@ -104,8 +104,8 @@ func TestWhatMayBeDeleted(t *testing.T) {
 		b.client(NewClient{ID: id})
 	}
 	b.exec(`INSERT INTO grants (practice, client, user_id, granted_by) VALUES ('practice-1', 'granted', 'practitioner-1', 'admin-1'); DELETE FROM grants`)
-	decision := `INSERT INTO decisions (id, at, subject_type, subject_id, action, resource_type, resource_id, client, allow, code, bases, release, revision, facts)
-		VALUES (gen_random_uuid(), now(), 'user', 'admin-1', $2, 'client', $1, $1, $3, 'x', '{}', 'r', 'v', '{}')`
+	decision := `INSERT INTO decisions (id, at, subject_type, subject_id, action, resource_type, resource_id, client, allow, code, bases, release, body)
+		VALUES (gen_random_uuid(), now(), 'user', 'admin-1', $2, 'client', $1, $1, $3, 'x', '{}', 'r', '')`
 	b.exec(decision, "used", "chart.open", true)
 	b.exec(decision, "seen", "chart.open", false)
 	b.exec(decision, "seen", "client.list", true)

@@ -15,12 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// actionEnter is asked before a profile shows in the switcher and before it is
-// entered (DESIGN 11).
-const (
-	actionEnter  = "portal.profile.enter"
-	actionAccept = "portal.accept" // on record only: the code is what allows it
-)
+// actionAccept stands on record only: the code is what allows it.
+const actionAccept = "portal.accept"
 
 // Entry is one profile that a portal login may enter.
 type Entry struct {
@@ -138,7 +134,7 @@ func (s *Service) entries(ctx context.Context, tx pgx.Tx, login authz.Subject, c
 		if !practices(c.practice) {
 			continue
 		}
-		v, err := s.authority.May(ctx, tx, authz.Request{Subject: login, Action: actionEnter, Resource: onClient(c.practice, c.Client)})
+		v, err := s.authority.May(ctx, tx, authz.Request{Subject: login, Action: authz.ActionPortalEnter, Resource: onClient(c.practice, c.Client)})
 		if err != nil {
 			return nil, err
 		}

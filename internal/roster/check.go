@@ -35,6 +35,10 @@ func (l *loader) check(ctx context.Context) error {
 		{analyzeAfter, nil},
 		{createGrantsReady, []any{presets, defaults, l.actor, authz.NoEnd}},
 		{`ANALYZE roster_grants_ready`, nil},
+		{createContactsAfter, nil},
+		{createPortalReady, []any{l.actor}},
+		{createStarsAfter, nil},
+		{`ANALYZE roster_contacts_after, roster_portal_ready, roster_stars_after`, nil},
 	} {
 		if _, err := l.tx.Exec(ctx, s.sql, s.arguments...); err != nil {
 			return err

@@ -23,7 +23,8 @@ func TestDemoPractice(t *testing.T) {
 	}
 	report := load(t, pool, files)
 	want := roster.Report{Practices: roster.Counts{Inserted: 2}, Members: roster.Counts{Inserted: 11},
-		Clients: roster.Counts{Inserted: 4}, Grants: roster.Counts{Inserted: 1}}
+		Clients: roster.Counts{Inserted: 5}, Grants: roster.Counts{Inserted: 1},
+		Contacts: roster.Counts{Inserted: 1}, Portal: roster.Counts{Inserted: 2}}
 	if report != want {
 		t.Errorf("report: %+v, want %+v", report, want)
 	}
@@ -47,6 +48,7 @@ func TestDemoPractice(t *testing.T) {
 	clients := texts(t, pool, `SELECT practice, concat_ws(' ', id, status, assigned) FROM clients`)
 	if diff := cmp.Diff([]string{
 		"practice-1 client-1 active practitioner-1",
+		"practice-1 client-1-ot active practitioner-2",
 		"practice-1 client-2 active practitioner-2",
 		"practice-1 client-3 active",
 		"practice-2 client-4 active practitioner-3",
@@ -57,8 +59,16 @@ func TestDemoPractice(t *testing.T) {
 	if diff := cmp.Diff([]string{"client-1 practitioner-2 collaborate t t"}, grants); diff != "" {
 		t.Error(diff)
 	}
+	portal := texts(t, pool, `SELECT client, concat_ws(' ', contact, relationship, login, enabled, permissions, accepted_at IS NOT NULL) FROM portal_access`)
+	if diff := cmp.Diff([]string{"client-1 client portal-1 t {} t", "client-1-ot contact-1 self portal-1 t {view_appointments} t"}, portal); diff != "" {
+		t.Error(diff)
+	}
+	stars := texts(t, pool, `SELECT client, primary_profile FROM profile_stars`)
+	if diff := cmp.Diff([]string{"client-1 client-1", "client-1-ot client-1"}, stars); diff != "" {
+		t.Error(diff)
+	}
 	if got := one(t, pool, `SELECT string_agg(concat_ws(' ', practice, actor, action, after), '; ' ORDER BY practice) FROM changes`); got != ""+
-		`practice-1 operator-1 import {"grants": {"inserted": 1}, "clients": {"inserted": 3}, "members": {"inserted": 8}, "practices": {"inserted": 1}}; `+
+		`practice-1 operator-1 import {"grants": {"inserted": 1}, "portal": {"inserted": 2}, "clients": {"inserted": 4}, "members": {"inserted": 8}, "contacts": {"inserted": 1}, "practices": {"inserted": 1}}; `+
 		`practice-2 operator-1 import {"clients": {"inserted": 1}, "members": {"inserted": 3}, "practices": {"inserted": 1}}` {
 		t.Errorf("change records: %s", got)
 	}

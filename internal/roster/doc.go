@@ -1,5 +1,6 @@
-// Package roster loads practices, members, clients and grants from CSV or
-// NDJSON files: an operator's import of what another system holds.
+// Package roster loads practices, members, clients, grants, contacts and portal
+// access from CSV or NDJSON files: an operator's import of what another system
+// holds.
 //
 // It promises that an import is all or nothing; that every bad row is reported
 // with its file, line, column and why (Rejected); that the same files loaded
@@ -9,7 +10,8 @@
 // It loads facts and asks no policy: whoever may open the database may import.
 // It holds to what must be true of facts (ids are unique across practices, an
 // assigned practitioner and the holder of a grant are members of the client's
-// practice who are not removed, grants never overlap), not to how a practice
+// practice who are not removed, grants never overlap, an e-mail is used once in
+// a practice, the profiles of one person form a star), not to how a practice
 // wants them to be given (grant_requires_reason, grantee_roles). A grant or an
 // assignment of a member without the role for it is loaded and gives nothing.
 // Sidecars answer while an import runs; writers wait until it ends.

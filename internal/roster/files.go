@@ -23,7 +23,7 @@ type File struct {
 }
 
 // Folder returns the files of a folder that can be imported: practices,
-// members, clients and grants, each .csv, .ndjson or .jsonl. A name may go on
+// members, clients, grants, contacts and portal, each .csv, .ndjson or .jsonl. A name may go on
 // after "-", "_" or "." (clients-2.csv). A CSV or NDJSON file of another name
 // is an error; every other file is left alone.
 func Folder(fsys fs.FS) ([]File, error) {
@@ -44,7 +44,7 @@ func Folder(fsys fs.FS) ([]File, error) {
 		files = append(files, f)
 	}
 	if len(files) == 0 {
-		return nil, errors.New("the folder holds none of practices, members, clients, grants as .csv or .ndjson")
+		return nil, errors.New("the folder holds none of practices, members, clients, grants, contacts, portal as .csv or .ndjson")
 	}
 	return inOrder(files), nil
 }
@@ -93,7 +93,7 @@ func fileNamed(name string, open func() (fs.File, error)) (File, error) {
 	word, _, _ := strings.Cut(strings.NewReplacer("-", ".", "_", ".").Replace(base), ".")
 	k := kindOf(strings.ToLower(word))
 	if k == nil {
-		return File{}, fmt.Errorf("%s: the name must begin with practices, members, clients or grants, to say what is in it", name)
+		return File{}, fmt.Errorf("%s: the name must begin with practices, members, clients, grants, contacts or portal, to say what is in it", name)
 	}
 	return File{Name: name, Open: open, kind: k, ndjson: !strings.EqualFold(path.Ext(base), ".csv")}, nil
 }

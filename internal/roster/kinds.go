@@ -1,6 +1,10 @@
 package roster
 
-import "strings"
+import (
+	"strings"
+
+	"chartgate/internal/authz"
+)
 
 // form is how a column looks in NDJSON; in CSV all are text.
 type form int
@@ -38,6 +42,8 @@ const (
 	Members   = "members"
 	Clients   = "clients"
 	Grants    = "grants"
+	Contacts  = "contacts"
+	Portal    = "portal"
 )
 
 // kinds are in the order in which they are read and written: each may name
@@ -78,6 +84,21 @@ var kinds = []*kind{
 		{name: "expires_at", stored: "expires_at", blank: noEnd, read: readTime},
 		{name: "reason", stored: "reason", blank: "", read: readText},
 		{name: "granted_by", stored: "granted_by", read: readID},
+	}},
+	{name: Contacts, staging: "roster_contacts", keys: 1, columns: []column{
+		{name: "id", stored: "id", required: true, read: readContact},
+		{name: "practice", stored: "practice", required: true, read: readID},
+		{name: "client", stored: "client", blank: "", read: readID},
+		{name: "name", stored: "name", blank: "", read: readText},
+		{name: "email", stored: "email", blank: "", read: readEmail},
+	}},
+	{name: Portal, staging: "roster_portal", keys: 2, columns: []column{
+		{name: "client", stored: "client", required: true, read: readID},
+		{name: "contact", stored: "contact", required: true, read: readID},
+		{name: "relationship", stored: "relationship", blank: "", read: oneOf(authz.Relationships)},
+		{name: "login", stored: "login", blank: "", read: readID},
+		{name: "enabled", stored: "enabled", form: formFlag, read: readFlag},
+		{name: "permissions", stored: "permissions", form: formList, blank: []string{}, read: splitPermissions, readList: readPermissions},
 	}},
 }
 

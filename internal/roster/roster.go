@@ -36,6 +36,8 @@ type Report struct {
 	Members   Counts `json:"members"`
 	Clients   Counts `json:"clients"`
 	Grants    Counts `json:"grants"`
+	Contacts  Counts `json:"contacts"`
+	Portal    Counts `json:"portal"`
 }
 
 // Counts counts the rows of one kind of file.
@@ -46,7 +48,7 @@ type Counts struct {
 }
 
 func (r Report) changed() int64 {
-	return r.Practices.Changed + r.Members.Changed + r.Clients.Changed + r.Grants.Changed
+	return r.Practices.Changed + r.Members.Changed + r.Clients.Changed + r.Grants.Changed + r.Contacts.Changed + r.Portal.Changed
 }
 
 // Load imports files in one transaction. A *Rejected lists the rows that are
@@ -142,7 +144,8 @@ func (l *loader) load(ctx context.Context) error {
 // report sums up what was written.
 func (l *loader) report() Report {
 	var r Report
-	for name, counts := range map[string]*Counts{Practices: &r.Practices, Members: &r.Members, Clients: &r.Clients, Grants: &r.Grants} {
+	for name, counts := range map[string]*Counts{Practices: &r.Practices, Members: &r.Members, Clients: &r.Clients, Grants: &r.Grants,
+		Contacts: &r.Contacts, Portal: &r.Portal} {
 		for _, kinds := range l.done {
 			if p := kinds[name]; p != nil {
 				counts.Inserted += p.Inserted

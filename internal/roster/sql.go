@@ -18,14 +18,20 @@ CREATE TEMP TABLE roster_clients (n bigint NOT NULL, file int NOT NULL, line int
 CREATE TEMP TABLE roster_grants (n bigint NOT NULL, file int NOT NULL, line int NOT NULL,
   client text COLLATE "C" NOT NULL, user_id text COLLATE "C" NOT NULL, scope text, not_before timestamptz, expires_at timestamptz,
   reason text, granted_by text COLLATE "C") ON COMMIT DROP;
+CREATE TEMP TABLE roster_contacts (n bigint NOT NULL, file int NOT NULL, line int NOT NULL,
+  id text COLLATE "C" NOT NULL, practice text COLLATE "C", client text COLLATE "C", name text, email text,
+  email_folded text GENERATED ALWAYS AS (nullif(lower(btrim(email) COLLATE "und-x-icu"), '')) STORED) ON COMMIT DROP;
+CREATE TEMP TABLE roster_portal (n bigint NOT NULL, file int NOT NULL, line int NOT NULL,
+  client text COLLATE "C" NOT NULL, contact text COLLATE "C" NOT NULL, relationship text, login text COLLATE "C",
+  enabled boolean, permissions text[]) ON COMMIT DROP;
 CREATE TEMP TABLE roster_faults (file int NOT NULL, line int NOT NULL, col text NOT NULL, why text NOT NULL,
   other_file int, other_line int) ON COMMIT DROP;`
 
 // freeze keeps writers out from the first check to the commit: what was found
 // right stays right. Readers go on.
 const freeze = `
-ANALYZE roster_practices, roster_members, roster_clients, roster_grants;
-LOCK TABLE practices, users, members, clients, grants IN SHARE ROW EXCLUSIVE MODE`
+ANALYZE roster_practices, roster_members, roster_clients, roster_grants, roster_contacts, roster_portal;
+LOCK TABLE practices, users, members, clients, grants, contacts, contact_links, portal_access, profile_stars IN SHARE ROW EXCLUSIVE MODE`
 
 // What will be there after the import, as far as others refer to it.
 const (
@@ -80,8 +86,12 @@ var checks = []struct{ kind, sql string }{
 	{Practices, practiceTwice},
 	{Members, memberTwice}, {Members, memberWithoutPractice}, {Members, memberRemovedOwner}, {Members, memberRemovedAccess},
 	{Clients, clientTwice}, {Clients, clientWithoutPractice}, {Clients, clientElsewhere}, {Clients, clientAssigned},
-	{Clients, clientEmailTwice}, {Clients, clientEmailTaken},
+	{Clients, clientEmailTwice}, {Clients, clientEmailTaken}, {Clients, clientEmailOfContact}, {Clients, clientEmailOfStar},
 	{Grants, grantWithoutClient}, {Grants, grantWithoutMember}, {Grants, grantEndsEarly}, {Grants, grantTwice}, {Grants, grantOverlaps},
+	{Contacts, contactTwice}, {Contacts, contactWithoutPractice}, {Contacts, contactElsewhere}, {Contacts, contactWho}, {Contacts, contactClient},
+	{Contacts, contactChanged}, {Contacts, contactClientTwice}, {Contacts, contactEmail},
+	{Portal, portalTwice}, {Portal, portalWithoutClient}, {Portal, portalWithoutContact}, {Portal, portalRelationship}, {Portal, portalSelf},
+	{Portal, portalLogin}, {Portal, portalStar},
 }
 
 const (

@@ -110,6 +110,35 @@ func readRoles(list []string) (any, error) {
 	return roles, nil
 }
 
+// readContact reads the id of a contact; one is taken for the client himself.
+func readContact(s string) (any, error) {
+	if s == authz.ContactOwn {
+		return nil, errors.New("cannot be client: that is the client himself, who stands in no file of contacts")
+	}
+	return readID(s)
+}
+
+func splitPermissions(s string) (any, error) {
+	return readPermissions(strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(";|, ", r) }))
+}
+
+// readPermissions puts permissions of the portal into the order of
+// authz.PortalPermissions, each once.
+func readPermissions(list []string) (any, error) {
+	for _, permission := range list {
+		if !slices.Contains(authz.PortalPermissions, permission) {
+			return nil, fmt.Errorf("there is no permission %q; there are %s", permission, strings.Join(authz.PortalPermissions, ", "))
+		}
+	}
+	permissions := []string{}
+	for _, permission := range authz.PortalPermissions {
+		if slices.Contains(list, permission) {
+			permissions = append(permissions, permission)
+		}
+	}
+	return permissions, nil
+}
+
 // readTime reads an RFC 3339 time, cut to microseconds, within what the facts
 // can hold.
 func readTime(s string) (any, error) {

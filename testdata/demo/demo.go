@@ -8,7 +8,8 @@ package demo
 
 import "embed"
 
-// Files holds practices.csv, members.csv, clients.csv and grants.csv.
+// Files holds practices.csv, members.csv, clients.csv, grants.csv, contacts.csv
+// and portal.csv.
 //
 //go:embed *.csv
 var Files embed.FS

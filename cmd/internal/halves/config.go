@@ -13,8 +13,10 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"chartgate/internal/web"
 
@@ -123,4 +125,33 @@ func CheckPublicURL(address string) error {
 		return fmt.Errorf("--public-url: %q: want an address such as https://pdp.example.com", address)
 	}
 	return nil
+}
+
+// Spool says where a sidecar keeps decisions until they are in Postgres.
+type Spool struct {
+	SpoolDir  string        `env:"CHARTGATE_SPOOL_DIR" placeholder:"FOLDER" help:"Where decisions are kept until they are in the database: a folder of this sidecar's own, on a volume that stays. Default: ${spool_dir}."`
+	SpoolSync time.Duration `env:"CHARTGATE_SPOOL_SYNC" default:"100ms" placeholder:"DURATION" help:"How much of the record the loss of the whole host may cost; 0s for nothing. The death of the process costs nothing. Default: ${default}."`
+}
+
+// Faults lists what is wrong with it.
+func (s Spool) Faults() []error {
+	if s.SpoolSync < 0 || s.SpoolSync > time.Minute {
+		return []error{fmt.Errorf("--spool-sync: %v: want 0s to 1m", s.SpoolSync)}
+	}
+	return nil
+}
+
+// DefaultStateDir is where data is kept unless said otherwise. For
+// root it is not below /root, since Postgres runs as a user who cannot go there.
+func DefaultStateDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/chartgate"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) { // relative ones are ignored (XDG base directories)
+		return filepath.Join(dir, "chartgate")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "chartgate")
+	}
+	return filepath.Join(os.TempDir(), "chartgate")
 }

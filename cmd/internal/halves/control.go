@@ -7,6 +7,7 @@ import (
 	"chartgate/internal/control"
 	"chartgate/internal/feed"
 	"chartgate/internal/postgres"
+	"chartgate/internal/record"
 	"chartgate/internal/web"
 )
 
@@ -31,7 +32,7 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
-	recorder, err := half.openRecorder(ctx, c, postgres.RoleControl)
+	recordPool, err := half.openPool(ctx, c, postgres.RoleControl, recordConnections)
 	if err != nil {
 		return half, err
 	}
@@ -39,13 +40,15 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
-	half.services = append(half.services, func(ctx context.Context) error { return feed.Prune(ctx, pool) })
+	half.services = append(half.services,
+		func(ctx context.Context) error { return feed.Prune(ctx, pool) },
+		func(ctx context.Context) error { return record.RunKeeper(ctx, pool, c.Log) })
 
 	server, err := control.New(control.Options{
 		Pool:       pool,
 		Deployment: deployment,
 		Policy:     func() control.Policy { return c.Engine },
-		Recorder:   recorder,
+		Recorder:   record.NewDirect(recordPool),
 		Callers:    callers,
 		Settle:     func(ctx context.Context) error { return feed.AwaitTaken(ctx, feed.BootTime) },
 		Checks:     checks(pool, nil),

@@ -44,7 +44,7 @@ func config(t *testing.T) halves.Config {
 		t.Fatal(err)
 	}
 	return halves.Config{DatabaseURL: address, APIKey: key, KeyScopes: web.Scopes, PublicURL: "http://127.0.0.1:8181",
-		Engine: engine, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		Engine: engine, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), SpoolDir: t.TempDir()}
 }
 
 // loggedInAs is the address of the same database for another login. On a server

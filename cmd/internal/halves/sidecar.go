@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"chartgate/internal/facts"
 	"chartgate/internal/feed"
@@ -23,6 +24,11 @@ type Config struct {
 	PublicURL   string      // what callers reach the sidecar by
 	Engine      *pdp.Engine // the policy that both ask
 	Log         *slog.Logger
+
+	// Of the sidecar: where decisions wait for Postgres, in a folder that no
+	// other process uses, and how much of them the loss of the host may cost.
+	SpoolDir  string
+	SpoolSync time.Duration
 }
 
 // Sidecar builds the half that decides: it reads facts, appends decisions, and
@@ -59,7 +65,7 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 		return half, err
 	}
 	half.services = append(half.services, source.Follower().Run)
-	recorder, err := half.openRecorder(ctx, c, postgres.RoleSidecar)
+	recorder, err := half.openSpool(ctx, c, postgres.RoleSidecar)
 	if err != nil {
 		return half, err
 	}
@@ -71,7 +77,7 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	server, err := sidecar.New(sidecar.Options{
 		PDP:       pdp.New(c.Engine, source, recorder),
 		Callers:   callers,
-		Checks:    checks(pool, cache),
+		Checks:    append(checks(pool, cache), leaseCheck(source.Follower()), recordCheck(recorder)),
 		Metrics:   web.NewMetrics(),
 		Log:       c.Log,
 		PublicURL: c.PublicURL,

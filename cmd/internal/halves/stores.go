@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"chartgate/internal/facts"
+	"chartgate/internal/feed"
 	"chartgate/internal/postgres"
 	"chartgate/internal/record"
 	"chartgate/internal/web"
@@ -21,7 +22,7 @@ const (
 	// does not say (pool_max_conns): enough for 32 who wait for short queries.
 	connections       = 16
 	followConnections = 2 // to follow the feed: one polls, one listens
-	recordConnections = 2 // as many as write at once
+	recordConnections = 2 // to bring the record to Postgres
 )
 
 // openPool connects in role. The operator's pool_max_conns goes before most,
@@ -38,15 +39,24 @@ func (h *Half) openPool(ctx context.Context, c Config, role string, most int32) 
 	return pool, nil
 }
 
-// openRecorder makes decisions durable, as long as the half serves.
-func (h *Half) openRecorder(ctx context.Context, c Config, role string) (*record.Recorder, error) {
+// openSpool keeps decisions on this host until they are in Postgres, to which
+// they are brought as long as the half serves.
+func (h *Half) openSpool(ctx context.Context, c Config, role string) (*record.Spool, error) {
 	pool, err := h.openPool(ctx, c, role, recordConnections)
 	if err != nil {
 		return nil, err
 	}
-	recorder := record.NewRecorder(pool)
-	h.services = append(h.services, recorder.Run)
-	return recorder, nil
+	spool, err := record.OpenSpool(c.SpoolDir, record.Options{SyncInterval: c.SpoolSync, Log: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	h.closers = append(h.closers, func() {
+		if err := spool.Close(); err != nil {
+			c.Log.Error("the record's spool was not closed well", "error", err)
+		}
+	})
+	h.services = append(h.services, record.NewShipper(spool, pool).Run)
+	return spool, nil
 }
 
 // openRedis returns nil where there is none. It does not connect: a Redis that
@@ -101,4 +111,23 @@ func checks(pool *pgxpool.Pool, cache redis.UniversalClient) []web.Check {
 		})
 	}
 	return list
+}
+
+// leaseCheck holds while memory may be used: the change feed is followed.
+func leaseCheck(f *feed.Follower) web.Check {
+	return web.Check{Name: "lease", Hint: "the change feed cannot be followed; facts come from Postgres", Probe: func(context.Context) error {
+		if f.Live() != nil {
+			return nil
+		}
+		age, why := f.Age()
+		if why == "" {
+			why = "no poll has succeeded lately"
+		}
+		return fmt.Errorf("the lease is %v old: %s", age, why)
+	}}
+}
+
+// recordCheck holds while decisions can be put on record.
+func recordCheck(s *record.Spool) web.Check {
+	return web.Check{Name: "record", Hint: "decisions cannot be put on record, so none is answered", Probe: func(context.Context) error { return s.Check() }}
 }

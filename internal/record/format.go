@@ -1,0 +1,352 @@
+package record
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"chartgate/internal/authz"
+)
+
+// The body of a decision, version 1. Numbers are little-endian, times are
+// microseconds since 1970.
+//
+//	0   version        1 byte
+//	1   roles          1 byte: bit i for authz.Roles[i]
+//	2   flags          2 bytes
+//	4   id             16 bytes
+//	20  at             8 bytes, when it was decided
+//	28  now            8 bytes, facts.now
+//	36  latest         8 bytes, facts.latest
+//	44  settings       16 bytes, if flagSettings: the first half of the SHA-256 of their JSON
+//	    grant          16 bytes, if flagGrant: not_before, expires_at
+//	    input          32 bytes, if flagInput: SHA-256 of the input of a user's own bundle
+//	    texts          code, release, practice, subject type, subject id, action,
+//	                   resource type, resource id, purpose, portal profile, revision, request id
+//	    bases          list
+//	    member         if flagMember: id, user, practice, status; a list of roles if flagRoleList
+//	    client         if flagClient: id, practice, assigned, status
+//	    grant          if flagGrant: scope
+//	    portal         if flagPortal: contact, relationship; lists of permissions and features
+//	    properties     if flagProperties: a count, then name (1 byte, authz.PropertyNames), kind (1 byte), a text if it is one
+//
+// A text begins with one byte: 0 empty, 1 the same as the text it usually
+// equals (said where it is written), 2–127 one byte more than its length, 128
+// a uvarint length follows, 129–255 a word (words.go). A list is a count of one
+// byte and its texts. Settings are kept once, under their digest, beside the
+// records that name them.
+const bodyVersion = 1
+
+const fixedSize = 44
+
+// Flags of a body.
+const (
+	flagAllow = 1 << iota
+	flagNow
+	flagLatest
+	flagSettings
+	flagGrant
+	flagInput
+	flagMember
+	flagRoleList // the roles are not in the order of authz.Roles: their list follows
+	flagOwner
+	flagFullClinicalAccess
+	flagBilling
+	flagClient
+	flagPortal
+	flagPortalEnabled
+	flagPortalOwn
+	flagProperties
+)
+
+// First bytes of a text.
+const (
+	textSame = 1
+	textLong = 128
+	textWord = 129
+)
+
+// maxText is the longest text that a record takes, in bytes. Ids are shorter;
+// it keeps every text within what an index of Postgres can hold.
+const maxText = 1024
+
+// Kinds of property values: what authz.KeepProperties leaves.
+const (
+	valueNull = iota
+	valueFalse
+	valueTrue
+	valueText
+	valueZero
+	valueList
+	valueObject
+)
+
+// digestSize is how much of the SHA-256 of settings stands in a body.
+const digestSize = 16
+
+// settingsDigest names settings that a record rests on.
+type settingsDigest [digestSize]byte
+
+func digestOf(s *authz.Settings) settingsDigest {
+	_, sum := s.JSON()
+	return settingsDigest(sum[:digestSize])
+}
+
+// writer appends a body. The first fault is kept, and spoils the body.
+type writer struct {
+	b     []byte
+	fault error
+}
+
+// appendBody appends the body of v to b. It refuses what could not be kept
+// exactly, or could not be kept by Postgres: the answer must not leave then.
+func appendBody(b []byte, v *authz.Verdict) ([]byte, error) {
+	w := writer{b: b}
+	w.verdict(v)
+	if w.fault != nil {
+		return b, fmt.Errorf("decision %s: %w", v.ID, w.fault)
+	}
+	return w.b, nil
+}
+
+func (w *writer) verdict(v *authz.Verdict) {
+	r, f := &v.Request, &v.Facts
+	start := len(w.b)
+	w.b = append(w.b, bodyVersion, roleBits(f.Member), 0, 0)
+	w.b = append(w.b, v.ID[:]...)
+	w.time(v.At)
+	w.time(f.Now)
+	w.time(f.Latest)
+	if f.Settings != nil {
+		digest := digestOf(f.Settings)
+		w.b = append(w.b, digest[:]...)
+	}
+	if f.Grant != nil {
+		w.time(f.Grant.NotBefore)
+		w.time(f.Grant.ExpiresAt)
+	}
+	if v.Input != nil {
+		sum := sha256.Sum256(v.Input)
+		w.b = append(w.b, sum[:]...)
+	}
+	w.word(v.Exact.Code)
+	w.text(v.Release, "")
+	w.text(f.Practice, "")
+	w.word(r.Subject.Type)
+	w.text(r.Subject.ID, "")
+	w.word(r.Action)
+	w.word(r.Resource.Type)
+	w.text(r.Resource.ID, f.Practice)
+	w.word(r.Context.Purpose)
+	w.text(r.Context.PortalProfile, r.Resource.ID)
+	w.text(f.Revision, "")
+	if authz.ValidID(v.RequestID) {
+		w.text(v.RequestID, "")
+	} else {
+		w.b = append(w.b, 0)
+	}
+	w.list(v.Exact.Bases)
+	w.facts(r, f)
+	binary.LittleEndian.PutUint16(w.b[start+2:], flagsOf(v))
+}
+
+func (w *writer) facts(r *authz.Request, f *authz.Facts) {
+	if m := f.Member; m != nil {
+		w.text(m.ID, "")
+		w.text(m.User, r.Subject.ID)
+		w.text(m.Practice, f.Practice)
+		w.word(m.Status)
+		if !canonicalRoles(m.Roles) {
+			w.list(m.Roles)
+		}
+	}
+	if c := f.Client; c != nil {
+		w.text(c.ID, r.Resource.ID)
+		w.text(c.Practice, f.Practice)
+		w.text(c.Assigned, r.Subject.ID)
+		w.word(c.Status)
+	}
+	if f.Grant != nil {
+		w.word(f.Grant.Scope)
+	}
+	if p := f.Portal; p != nil {
+		w.text(p.Contact, "")
+		w.word(p.Relationship)
+		w.list(p.Permissions)
+		w.list(p.Features)
+	}
+	if r.Resource.Properties != nil {
+		w.properties(r.Resource.Properties, f)
+	}
+}
+
+func flagsOf(v *authz.Verdict) uint16 {
+	f := &v.Facts
+	var flags uint16
+	set := func(flag uint16, on bool) {
+		if on {
+			flags |= flag
+		}
+	}
+	set(flagAllow, v.Exact.Allow)
+	set(flagNow, !f.Now.IsZero())
+	set(flagLatest, !f.Latest.IsZero())
+	set(flagSettings, f.Settings != nil)
+	set(flagGrant, f.Grant != nil)
+	set(flagInput, v.Input != nil)
+	set(flagClient, f.Client != nil)
+	set(flagProperties, v.Request.Resource.Properties != nil)
+	if m := f.Member; m != nil {
+		set(flagMember, true)
+		set(flagRoleList, !canonicalRoles(m.Roles))
+		set(flagOwner, m.Owner)
+		set(flagFullClinicalAccess, m.FullClinicalAccess)
+		set(flagBilling, m.BillingEnabled)
+	}
+	if p := f.Portal; p != nil {
+		set(flagPortal, true)
+		set(flagPortalEnabled, p.Enabled)
+		set(flagPortalOwn, p.Own)
+	}
+	return flags
+}
+
+func roleBits(m *authz.Member) (bits byte) {
+	if m == nil {
+		return 0
+	}
+	for _, role := range m.Roles {
+		if i := slices.Index(authz.Roles, role); i >= 0 {
+			bits |= 1 << i
+		}
+	}
+	return bits
+}
+
+// canonicalRoles reports whether the bits say all of roles: known ones, once
+// each, in the order of authz.Roles.
+func canonicalRoles(roles []string) bool {
+	last := -1
+	for _, role := range roles {
+		i := slices.Index(authz.Roles, role)
+		if i <= last {
+			return false
+		}
+		last = i
+	}
+	return true
+}
+
+func (w *writer) time(t time.Time) {
+	if y := t.Year(); y < 1 || y > 9999 {
+		w.fail("a time of the year %d", y)
+	}
+	w.b = binary.LittleEndian.AppendUint64(w.b, uint64(t.UnixMicro()))
+}
+
+// word writes a text that is usually one of words.
+func (w *writer) word(s string) {
+	if i, ok := wordIndex[s]; ok {
+		w.b = append(w.b, textWord+i)
+		return
+	}
+	w.text(s, "")
+}
+
+// text writes a text that usually equals same.
+func (w *writer) text(s, same string) {
+	switch {
+	case s == "":
+		w.b = append(w.b, 0)
+		return
+	case s == same:
+		w.b = append(w.b, textSame)
+		return
+	case len(s) > maxText:
+		w.fail("a text of %d bytes, at most %d are taken", len(s), maxText)
+		return
+	case !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0:
+		w.fail("a text that is not UTF-8, or holds NUL")
+		return
+	case len(s) < textLong-1:
+		w.b = append(w.b, byte(len(s)+1))
+	default:
+		w.b = binary.AppendUvarint(append(w.b, textLong), uint64(len(s)))
+	}
+	w.b = append(w.b, s...)
+}
+
+func (w *writer) list(items []string) {
+	if len(items) > 255 {
+		w.fail("a list of %d, at most 255 are taken", len(items))
+		return
+	}
+	w.b = append(w.b, byte(len(items)))
+	for _, s := range items {
+		w.word(s)
+	}
+}
+
+// properties writes what authz.KeepProperties leaves, and refuses all else:
+// it could be free text.
+func (w *writer) properties(p authz.Properties, f *authz.Facts) {
+	client := ""
+	if f.Client != nil {
+		client = f.Client.ID
+	}
+	w.b = append(w.b, byte(len(p)))
+	written := 0
+	for i, name := range authz.PropertyNames {
+		v, ok := p[name]
+		if !ok {
+			continue
+		}
+		written++
+		w.b = append(w.b, byte(i))
+		switch v := v.(type) {
+		case nil:
+			w.b = append(w.b, valueNull)
+		case bool:
+			kind := byte(valueFalse)
+			if v {
+				kind = valueTrue
+			}
+			w.b = append(w.b, kind)
+		case string:
+			w.b = append(w.b, valueText)
+			if i, ok := wordIndex[v]; ok {
+				w.b = append(w.b, textWord+i)
+			} else {
+				w.text(v, client)
+			}
+		case int64:
+			w.empty(name, valueZero, v == 0)
+		case []any:
+			w.empty(name, valueList, len(v) == 0)
+		case map[string]any:
+			w.empty(name, valueObject, len(v) == 0)
+		default:
+			w.fail("property %s was not cleaned: %T", name, v)
+		}
+	}
+	if written != len(p) {
+		w.fail("properties were not cleaned")
+	}
+}
+
+func (w *writer) empty(name string, kind byte, is bool) {
+	if !is {
+		w.fail("property %s was not cleaned", name)
+	}
+	w.b = append(w.b, kind)
+}
+
+func (w *writer) fail(format string, arguments ...any) {
+	if w.fault == nil {
+		w.fault = fmt.Errorf(format, arguments...)
+	}
+}
