@@ -183,6 +183,23 @@ func BenchmarkSustained(b *testing.B) {
 	b.ReportMetric(float64(deep), "waiting-at-end")
 }
 
+// BenchmarkVerify follows the chain of b.N decisions.
+func BenchmarkVerify(b *testing.B) {
+	s := setup(b)
+	spool := openSpool(b, b.TempDir(), record.Options{SyncInterval: time.Hour, MaxBytes: 1 << 40})
+	for left := b.N; left > 0; left -= len(many) {
+		if err := spool.Record(context.Background(), many[:min(left, len(many))]...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ship(b, spool, s.sidecar)
+	b.ResetTimer()
+	if report := s.verify(record.VerifyOptions{}); len(report.Findings) > 0 || report.Decisions != int64(b.N) {
+		b.Fatalf("%d decisions, %v", report.Decisions, report.Findings)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+}
+
 // ownCPU is what this process has used so far; Postgres is another one.
 func ownCPU(b *testing.B) time.Duration {
 	b.Helper()

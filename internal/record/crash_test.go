@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -120,6 +121,19 @@ func killedUnderLoad(t *testing.T, folder, database string, n int) []uuid.UUID {
 		t.Fatalf("the child ended by itself after %d decisions", len(answered))
 	}
 	return answered
+}
+
+// A second process on the same folder is refused, and says why.
+func TestSecondProcessIsRefused(t *testing.T) {
+	folder := t.TempDir()
+	spool := openSpool(t, folder, record.Options{})
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childFolder+"="+folder)
+	said, err := child.CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "another process writes to it") {
+		t.Errorf("the second process: %v: %s", err, said)
+	}
+	put(t, spool, 1) // the first goes on
 }
 
 // wantEach checks that each of ids is on record, and nothing is there twice.

@@ -1,27 +1,21 @@
 package record_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/postgres"
-	"chartgate/internal/postgres/pgtest"
 	"chartgate/internal/record"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
 )
 
 // A disk that runs full refuses decisions and loses none: the torn group is
@@ -295,138 +289,102 @@ func TestChainsGoOnFromEachOther(t *testing.T) {
 	}
 }
 
-// A commit whose outcome is not known is looked up: nothing is brought twice,
-// nothing is left out. The proxy cuts the connection before, within and after
-// the commit, by counting what Postgres is told and says.
-func TestUnknownCommitIsLookedUp(t *testing.T) {
+// A database that was brought back to an earlier moment gets again what the
+// spool still holds; only what is nowhere any more is a gap.
+func TestRestoredDatabaseIsFilledFromTheSpool(t *testing.T) {
 	s := setup(t)
-	proxy := startProxy(t, s.url)
-	pool := proxy.pool(t)
-	spool := openSpool(t, t.TempDir(), record.Options{})
-	shipper := record.NewShipper(spool, pool)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- shipper.Run(ctx) }()
-	var ids []uuid.UUID
-	for cut := range 60 {
-		ids = append(ids, put(t, spool, 3)...)
-		proxy.cutAfter(cut)
-		for spool.Stats().DepthRecords.Load() > 0 {
-			time.Sleep(time.Millisecond)
+	folder := t.TempDir()
+	spool := openSpool(t, folder, record.Options{})
+	shipper := record.NewShipper(spool, s.sidecar)
+	drain := func() {
+		t.Helper()
+		for range 2 { // the first finds that the chain is not where it was
+			_ = shipper.Drain(t.Context())
 		}
 	}
-	stop()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
+	ids := put(t, spool, 5)
+	drain()
+	ids = append(ids, put(t, spool, 4)...)
+	drain()
+	s.run(`DELETE FROM decisions WHERE seq > 3`)
+	s.run(`UPDATE chains SET last = 3, head = (SELECT hash FROM decisions d WHERE d.chain = chains.chain AND seq = 3) WHERE spool IS NOT NULL`)
+	ids = append(ids, put(t, spool, 2)...)
+	drain()
 	s.wantExactly(ids)
-	if proxy.cuts.Load() < 20 || proxy.answered.Load() == 0 || spool.Stats().Lost.Load() != 0 {
-		t.Errorf("%d connections were cut, %d of them after the commit had reached Postgres; %d lost", proxy.cuts.Load(), proxy.answered.Load(), spool.Stats().Lost.Load())
+	if n := spool.Stats().Lost.Load(); n != 0 {
+		t.Errorf("%d are counted as lost", n)
+	}
+	if n := spool.Stats().DepthRecords.Load(); n != 0 {
+		t.Errorf("%d are said to wait", n)
+	}
+	if found := s.verify(record.VerifyOptions{}).Findings; len(found) > 0 {
+		t.Error(found)
 	}
 }
 
-// proxy stands between a pool and Postgres, and cuts connections.
-type proxy struct {
-	address  string
-	target   string
-	url      *url.URL
-	cuts     atomic.Int64
-	answered atomic.Int64 // cuts that swallowed the answer to a COMMIT
-	budget   atomic.Int64 // messages from the client until the next cut; -1: none
-	mu       sync.Mutex
+// A tail that was synced and is gone is a loss: it is counted, and the chain
+// says which entries it was.
+func TestCutTailIsAGapOnRecord(t *testing.T) {
+	s := setup(t)
+	folder := t.TempDir()
+	spool := openSpool(t, folder, record.Options{})
+	ids := put(t, spool, 6)
+	if err := spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := lastSegment(t, folder)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, int64(groupsOf(b)[6])); err != nil { // two decisions and the end
+		t.Fatal(err)
+	}
+	again := openSpool(t, folder, record.Options{})
+	ship(t, again, s.sidecar)
+	s.wantExactly(ids[:4])
+	report := s.verify(record.VerifyOptions{Spools: []string{folder}})
+	if len(report.Findings) > 0 || len(report.Gaps) != 1 || report.Gaps[0].First != 5 || report.Gaps[0].Last != 6 || report.Gaps[0].Purged || again.Stats().Lost.Load() != 2 {
+		t.Errorf("%+v, %d lost", report, again.Stats().Lost.Load())
+	}
+	if found := s.after(t, []string{`DELETE FROM changes WHERE action = 'record.gap'`}).Findings; len(found) == 0 {
+		t.Error("a gap that nothing on record speaks of was not found")
+	}
 }
 
-func startProxy(t *testing.T, address string) *proxy {
-	t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{url: u}
-	p.budget.Store(-1)
-	config, err := pgxpool.ParseConfig(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	network := "tcp"
-	p.target = net.JoinHostPort(config.ConnConfig.Host, fmt.Sprint(config.ConnConfig.Port))
-	if strings.HasPrefix(config.ConnConfig.Host, "/") {
-		network, p.target = "unix", filepath.Join(config.ConnConfig.Host, fmt.Sprintf(".s.PGSQL.%d", config.ConnConfig.Port))
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	p.address = listener.Addr().String()
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial(network, p.target)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			go p.forward(client, server)
-			go func() {
-				buffer := make([]byte, 64<<10)
-				for {
-					n, err := server.Read(buffer)
-					if err == nil {
-						_, err = client.Write(buffer[:n])
+// The ledger's order is that of the commits, whoever comes together.
+func TestLedgerUnderConcurrentCommits(t *testing.T) {
+	s := setup(t)
+	var wait sync.WaitGroup
+	stop := errors.New("stop")
+	for i := range 8 {
+		wait.Go(func() {
+			for k := range 25 {
+				err := postgres.InTx(t.Context(), s.control, func(tx pgx.Tx) error {
+					// A savepoint that is taken back leaves nothing.
+					_ = pgx.BeginFunc(t.Context(), tx, func(inner pgx.Tx) error {
+						_ = record.AppendChange(t.Context(), inner, record.Change{Actor: "admin-1", Action: "taken back"})
+						return stop
+					})
+					for range 1 + k%3 {
+						if err := record.AppendChange(t.Context(), tx, record.Change{Actor: fmt.Sprintf("admin-%d", i), Action: "access.manage"}); err != nil {
+							return err
+						}
 					}
-					if err != nil {
-						client.Close()
-						server.Close()
-						return
+					if k%5 == 0 {
+						return stop
 					}
+					return record.AppendDecision(t.Context(), tx, record.Sample(i))
+				})
+				if err != nil && !errors.Is(err, stop) {
+					t.Error(err)
 				}
-			}()
-		}
-	}()
-	return p
-}
-
-// forward passes on what the client says. When its budget is used up it passes
-// on one message more and closes the client's side at once, so that the answer,
-// to a COMMIT too, never arrives.
-func (p *proxy) forward(client, server net.Conn) {
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := client.Read(buffer)
-		if err != nil {
-			server.Close()
-			return
-		}
-		cut := p.budget.Load() >= 0 && p.budget.Add(-1) < 0
-		if cut {
-			p.cuts.Add(1)
-			if strings.Contains(strings.ToLower(string(buffer[:n])), "commit") {
-				p.answered.Add(1)
 			}
-			client.Close()
-		}
-		if _, err := server.Write(buffer[:n]); err != nil || cut {
-			time.Sleep(5 * time.Millisecond) // Postgres reads it before it sees the end
-			server.Close()
-			client.Close()
-			return
-		}
+		})
 	}
-}
-
-// cutAfter cuts the connection that is in use when n messages more were sent.
-func (p *proxy) cutAfter(n int) { p.budget.Store(int64(n % 12)) }
-
-func (p *proxy) pool(t *testing.T) *pgxpool.Pool {
-	t.Helper()
-	u := *p.url
-	query := u.Query()
-	query.Del("host")
-	query.Del("port")
-	u.Host, u.RawQuery = p.address, query.Encode()
-	return pgtest.PoolAs(t, u.String(), postgres.RoleSidecar)
+	wait.Wait()
+	report := s.verify(record.VerifyOptions{})
+	if len(report.Findings) > 0 || report.Changes != 8*39 || report.Decisions != 8*20 {
+		t.Errorf("%d changes, %d decisions, %v", report.Changes, report.Decisions, report.Findings)
+	}
 }

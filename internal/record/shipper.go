@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -45,14 +46,14 @@ func NewShipper(spool *Spool, pool *pgxpool.Pool) *Shipper {
 		s.sources = append(s.sources, s.oldSource(p))
 	}
 	own := &source{folder: spool.part, chain: spool.chain, spool: spool.id, live: spool}
-	own.reader = &reader{folder: spool.part, limit: spool.written, damage: s.damaged(own)}
+	own.read(s.damaged(own))
 	s.sources = append(s.sources, own)
 	return s
 }
 
 func (s *Shipper) oldSource(p oldPart) *source {
 	src := &source{folder: p.folder, chain: p.chain, spool: p.spool, left: p.left}
-	src.reader = &reader{folder: p.folder, damage: s.damaged(src)}
+	src.read(s.damaged(src))
 	return src
 }
 
@@ -146,12 +147,20 @@ func (s *Shipper) round(ctx context.Context) (more bool, err error) {
 		return true, s.finish(ctx, src)
 	}
 	stats.oldest.Store(int64(binary.LittleEndian.Uint64(src.batch.body(0)[20:])))
-	if err := s.ship(ctx, src); err != nil {
+	err = s.ship(ctx, src)
+	if errors.Is(err, errFellBack) {
+		src.again(s.damaged(src))
+		return true, nil
+	}
+	if err != nil {
 		src.known = false // it may have been committed all the same: it is looked up
 		return false, err
 	}
 	n := src.batch.len()
-	s.counted(src, int64(n), src.batch.bytes)
+	if last := src.batch.first + n - 1; last > src.counted {
+		s.counted(src, int64(last-max(src.counted, src.batch.first-1)), src.batch.bytes)
+		src.counted = last
+	}
 	src.batch.clear()
 	return n >= batchRecords/2 || src.ahead != nil || len(s.sources) > 1, src.shipped()
 }
@@ -253,6 +262,9 @@ func (s *Shipper) ship(ctx context.Context, src *source) error {
 		return s.outlived(src)
 	}
 	if b.first > src.last+1 {
+		if !src.fellBack {
+			return errFellBack
+		}
 		if err := s.gap(ctx, src, b.first-1); err != nil {
 			return err
 		}
@@ -277,9 +289,14 @@ func (s *Shipper) ship(ctx context.Context, src *source) error {
 	}
 	s.spool.stats.Shipped.Add(int64(last - src.last))
 	s.spool.stats.Batches.Add(1)
-	src.last, src.head = last, head
+	src.last, src.head, src.fellBack = last, head, false
 	return nil
 }
+
+// errFellBack is a chain that ends in Postgres before what is at hand: Postgres
+// was brought back to an earlier moment, or entries are lost. What the files
+// still hold is read again; only what is not there either is a gap.
+var errFellBack = errors.New("the chain ends before what is at hand")
 
 // rows writes what is not in Postgres yet as rows of COPY, and returns where
 // the chain will stand.

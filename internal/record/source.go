@@ -34,6 +34,25 @@ type source struct {
 	last   uint64
 	head   hash
 	closed bool // another chain goes on from it
+
+	counted  uint64 // up to which number the depth was lowered
+	fellBack bool   // the files were read again, and nothing was found to fill the gap
+}
+
+// read begins to read the files of s.
+func (s *source) read(damage func(damaged)) {
+	s.reader = &reader{folder: s.folder, damage: damage}
+	if s.live != nil {
+		s.reader.limit = s.live.written
+	}
+}
+
+// again reads the files once more from their beginning.
+func (s *source) again(damage func(damaged)) {
+	s.reader.close()
+	s.batch.clear()
+	s.ahead, s.damages, s.fellBack = nil, 0, true
+	s.read(damage)
 }
 
 // batch is what the next transaction brings: decisions without a gap between
