@@ -19,6 +19,7 @@ import (
 
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
+	"chartgate/internal/record"
 	"chartgate/internal/web"
 
 	"github.com/gofiber/fiber/v2"
@@ -89,6 +90,9 @@ func New(o Options) (*Server, error) {
 			practice.Add(r.method, r.path, web.Require(scope), s.visit(r.handle))
 		}
 	}
+	records := s.App.Group("/api/v1/records", known, web.Require(web.ScopeRecords))
+	records.Get("/decisions", readRecords(s, "decisions", record.Decisions)).Name("records/decisions")
+	records.Get("/changes", readRecords(s, "changes", record.Changes)).Name("records/changes")
 	portal := s.App.Group("/portal/v1", known, web.Require(web.ScopePortal))
 	for _, r := range portalRoutes {
 		portal.Add(r.method, r.path, s.portalVisit(r.handle))
