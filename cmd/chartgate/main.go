@@ -24,6 +24,7 @@ type commands struct {
 	Import  importCommand  `cmd:"" help:"Load practices, members, clients, grants, contacts and portal access from CSV or NDJSON: all or nothing."`
 	Key     keyCommand     `cmd:"" help:"Make, list and revoke the keys of services."`
 	Policy  policyCommand  `cmd:"" help:"Test policies, and build a bundle from them."`
+	Record  recordCommand  `cmd:"" help:"Verify the permanent record."`
 }
 
 func main() {
