@@ -25,6 +25,10 @@ type Config struct {
 	Engine      *pdp.Engine // the policy that both ask
 	Log         *slog.Logger
 
+	// Of control: how clients are told, and the secret of that.
+	Notices      Notices
+	NoticeSecret string
+
 	// Of the sidecar: where decisions wait for Postgres, in a folder that no
 	// other process uses, and how much of them the loss of the host may cost.
 	SpoolDir  string
@@ -74,11 +78,14 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 		return half, err
 	}
 
+	metrics := web.NewMetrics()
+	registerSidecar(metrics.Registry, source, recorder)
+
 	server, err := sidecar.New(sidecar.Options{
 		PDP:       pdp.New(c.Engine, source, recorder),
 		Callers:   callers,
 		Checks:    append(checks(pool, cache), leaseCheck(source.Follower()), recordCheck(recorder)),
-		Metrics:   web.NewMetrics(),
+		Metrics:   metrics,
 		Log:       c.Log,
 		PublicURL: c.PublicURL,
 	})

@@ -1,0 +1,42 @@
+package halves
+
+import (
+	"chartgate/internal/facts"
+	"chartgate/internal/record"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// registerSidecar puts the numbers of facts and of the record beside those of
+// HTTP. They are read when they are asked for, and cost a decision nothing.
+func registerSidecar(registry *prometheus.Registry, source *facts.Source, spool *record.Spool) {
+	gauge := func(name, help string, read func() float64) {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chartgate_" + name, Help: help}, read))
+	}
+	counter := func(name, help string, labels prometheus.Labels, read func() float64) {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "chartgate_" + name, Help: help, ConstLabels: labels}, read))
+	}
+	gauge("lease_age_seconds", "How long ago the last complete poll of the change feed began; -1 before the first.", func() float64 {
+		age, _ := source.Follower().Age()
+		if age < 0 {
+			return -1
+		}
+		return age.Seconds()
+	})
+	c := source.Counts()
+	for layer, read := range map[string]func() uint64{
+		"memory": c.Memory.Load, "redis": c.Redis.Load, "postgres": c.Postgres.Load, "shared": c.Shared.Load, "failed": c.Failed.Load,
+	} {
+		counter("facts_total", "Where the facts of decisions came from.", prometheus.Labels{"layer": layer}, func() float64 { return float64(read()) })
+	}
+	for why, read := range map[string]func() uint64{"stale": c.Stale.Load, "rubbish": c.Rubbish.Load} {
+		counter("redis_refused_total", "Entries in Redis that were not taken.", prometheus.Labels{"why": why}, func() float64 { return float64(read()) })
+	}
+	s := spool.Stats()
+	gauge("spool_records", "Decisions on record here that are not in the database yet.", func() float64 { return float64(s.DepthRecords.Load()) })
+	gauge("spool_bytes", "The bytes of those decisions.", func() float64 { return float64(s.DepthBytes.Load()) })
+	gauge("spool_oldest_seconds", "How long the oldest of them has waited.", func() float64 { return s.OldestUnshipped().Seconds() })
+	counter("decisions_recorded_total", "Decisions put on record.", nil, func() float64 { return float64(s.Recorded.Load()) })
+	counter("decisions_lost_total", "Decisions that were on record and cannot be found any more: must stay 0.", nil, func() float64 { return float64(s.Lost.Load()) })
+	counter("record_refused_total", "Calls that were refused because their decisions could not be put on record.", nil, func() float64 { return float64(s.Refused.Load()) })
+}
