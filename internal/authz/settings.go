@@ -230,3 +230,7 @@ func (s *Settings) Number(name string) int { v, _ := s.values[name].(int64); ret
 
 // List returns a setting that is a list of words. It must not be changed.
 func (s *Settings) List(name string) []string { v, _ := s.values[name].([]string); return v }
+
+// Value returns a setting as it is kept: string, bool, int64 or []string; nil
+// where there is no such setting. A list must not be changed.
+func (s *Settings) Value(name string) any { return s.values[name] }
