@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"chartgate/internal/authz"
+	"chartgate/internal/compile"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
@@ -43,7 +44,7 @@ func NewEngine(ctx context.Context, b *Bundle, decision string) (*Engine, error)
 	if err != nil || !strings.HasPrefix(decision, "data.") {
 		return nil, fmt.Errorf("decision %q: want a path such as %s", decision, DecisionPath)
 	}
-	if e.compiler, err = compile(b, e.OwnPolicy()); err != nil {
+	if e.compiler, err = compileBundle(b, e.OwnPolicy()); err != nil {
 		return nil, err
 	}
 	if len(e.compiler.GetRules(ref)) == 0 {
@@ -66,6 +67,11 @@ func (e *Engine) Revision() string { return e.revision }
 
 // Decision is the path of the decision, such as "data.authz.decision".
 func (e *Engine) Decision() string { return e.decision }
+
+// Source is the policy as OPA has it, to be compiled into formulas.
+func (e *Engine) Source() compile.Source {
+	return compile.Source{Compiler: e.compiler, Store: e.store}
+}
 
 // OwnPolicy reports whether this is a user's own policy, which decides on the
 // request alone, as it came, and not on Chartgate's facts.
