@@ -206,11 +206,14 @@ func (s *Settings) Document() map[string]any {
 
 // Show returns the value of a setting as the HTTP interface and the database
 // write it, such as {"grant_days": 14}; NewSettings reads it back.
-func (s *Settings) Show(d Setting) any {
-	n, isNumber := s.values[d.Name].(int64)
+func (s *Settings) Show(d Setting) any { return d.Write(s.values[d.Name]) }
+
+// Write is the JSON form of a value that the setting is kept as.
+func (d Setting) Write(v any) any {
+	n, isNumber := v.(int64)
 	switch {
 	case !isNumber || d.Words == nil:
-		return s.values[d.Name]
+		return v
 	case n == 0:
 		return d.Words.none
 	case d.Words.member != "":

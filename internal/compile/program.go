@@ -32,6 +32,8 @@ type runnable struct {
 	bases    []step
 	refusals []step
 	ends     []step
+
+	refusalBase int // where refusals begin among the codes
 }
 
 // step is a formula and what holds with it: a basis, a code, a time.
@@ -72,7 +74,7 @@ func Assemble(p *Policy) *Program {
 
 // ready makes one action ready to run.
 func (p *Program) ready(a *Action) (*runnable, error) {
-	r := &runnable{code: newCode()}
+	r := &runnable{code: newCode(), refusalBase: len(p.Policy.Bases)}
 	var failed error
 	add := func(f *Formula) int32 {
 		i, err := r.code.add(f)
