@@ -29,10 +29,14 @@ func Document(r Request, f Facts) map[string]any {
 		}
 	}
 	if p := f.Portal; p != nil {
-		doc["portal"] = map[string]any{
-			"contact": p.Contact, "enabled": p.Enabled, "own": p.Own, "relationship": p.Relationship,
+		portal := map[string]any{
+			"contact": p.Contact, "enabled": p.Enabled, "own": p.Own,
 			"permissions": texts(p.Permissions), "features": texts(p.Features),
 		}
+		if p.Relationship != "" {
+			portal["relationship"] = p.Relationship
+		}
+		doc["portal"] = portal
 	}
 	if f.Settings != nil {
 		doc["settings"] = f.Settings.Document()

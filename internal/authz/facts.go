@@ -40,6 +40,25 @@ const (
 // Roles lists every role that a member can hold.
 var Roles = []string{RoleAdministrator, RolePractitioner, RoleScheduler, RoleBiller, RoleForms, RoleSupervisor}
 
+// ContactOwn is the contact that stands for the client himself, with a login of
+// his own. It is not relationship "self" (DESIGN 11, Facts).
+const ContactOwn = "client"
+
+// RelationshipSelf is that of a client's contact who is the same person, reached
+// through another profile of his.
+const RelationshipSelf = "self"
+
+// Words of the portal (DESIGN 11, Words).
+var (
+	// Relationships of a contact to a client. They give nothing by themselves.
+	Relationships = []string{RelationshipSelf, "parent", "guardian", "spouse", "other"}
+	// PortalPermissions can be given to a contact on one client.
+	PortalPermissions = []string{"view_appointments", "online_booking", "manage_information", "demographics", "legal_sex"}
+	// PortalFeatures are what a practice can offer in its portal, and narrow for
+	// one client.
+	PortalFeatures = []string{"view_appointments", "online_booking", "cancel_appointments", "manage_information", "legal_sex", "upload_documents", "messages"}
+)
+
 // Facts is what Chartgate knows of a request, as of one snapshot of the
 // database. A nil part is unknown or does not exist, and can only take away.
 type Facts struct {
@@ -88,8 +107,8 @@ type Grant struct {
 type Portal struct {
 	Contact      string
 	Enabled      bool
-	Own          bool // the client's own login, which is not relationship "self"
-	Relationship string
+	Own          bool     // the client's own login, which is not relationship "self"
+	Relationship string   // "" for the client himself
 	Permissions  []string // the effective ones
 	Features     []string // on in the practice and not narrowed for this client
 }

@@ -20,6 +20,7 @@ type Setting struct {
 	Name    string
 	Default any      // string, bool, int64 or []string
 	Allowed []string // for texts and lists: the words it may hold
+	Always  string   // for lists: a word that stands in them whatever is said
 	Min     int64    // for numbers
 	Max     int64
 	Words   *words // how the number looks in JSON, where it is more than a number
@@ -41,10 +42,10 @@ var (
 // Catalogue lists every setting, by name, with its value in preset "seed"
 // (DOMAIN 3.2). A number of 0 days stands for "none" and "at once".
 var Catalogue = []Setting{
-	{Name: "access_managers", Default: []string{"administrator"}, Allowed: []string{"administrator", "assigned_practitioner"}, Help: "Who may give and take access to a client."},
+	{Name: "access_managers", Default: []string{"administrator"}, Allowed: []string{"administrator", "assigned_practitioner"}, Always: "administrator", Help: "Who may give and take access to a client; administrators always may."},
 	{Name: "admin_practitioner_reads", Default: "all", Allowed: []string{"all", "own_basis"}, Help: "Under non_clinical: may an administrator who is also a practitioner read clinical documents of all clients, or only of those he has another basis for?"},
 	{Name: "admin_record_access", Default: "full", Allowed: []string{"full", "non_clinical", "list_only"}, Help: "What administrators may read: everything, the chart without clinical documents, or the list only."},
-	{Name: "archive_managers", Default: []string{"administrator"}, Allowed: []string{"administrator", "assigned_practitioner"}, Help: "Who may archive and reactivate a client."},
+	{Name: "archive_managers", Default: []string{"administrator"}, Allowed: []string{"administrator", "assigned_practitioner"}, Always: "administrator", Help: "Who may archive and reactivate a client; administrators always may."},
 	{Name: "archived_chart", Default: "read_only", Allowed: []string{"read_only"}, Help: "What staff may do with an archived chart."},
 	{Name: "archived_portal", Default: "suspend", Allowed: []string{"suspend"}, Help: "What the portal may do with an archived profile."},
 	{Name: "biller_sees_diagnoses", Default: true, Help: "May billers read diagnoses?"},
@@ -59,7 +60,7 @@ var Catalogue = []Setting{
 	{Name: "on_reassign_previous", Default: int64(0), Max: 36500, Words: reassignWords, Help: "What the former practitioner keeps after a reassignment: \"revoke\" for nothing, {\"grant_days\": 14} for a grant of 14 days."},
 	{Name: "portal_default_permissions", Default: []string{}, Allowed: []string{"view_appointments", "online_booking", "manage_information", "demographics", "legal_sex"}, Help: "The permissions of a new portal contact."},
 	{Name: "practitioner_creates_clients", Default: true, Help: "May every practitioner create clients?"},
-	{Name: "reassign_managers", Default: []string{"administrator"}, Allowed: []string{"administrator", "assigned_practitioner"}, Help: "Who may reassign a client to another practitioner."},
+	{Name: "reassign_managers", Default: []string{"administrator"}, Allowed: []string{"administrator", "assigned_practitioner"}, Always: "administrator", Help: "Who may reassign a client to another practitioner; administrators always may."},
 	{Name: "scheduler_creates_clients", Default: false, Help: "May schedulers create clients?"},
 }
 
@@ -171,6 +172,9 @@ func (d Setting) readList(v any) (any, error) {
 		if !slices.Contains(out, s) {
 			out = append(out, s)
 		}
+	}
+	if d.Always != "" && !slices.Contains(out, d.Always) {
+		out = append(out, d.Always)
 	}
 	slices.Sort(out)
 	return out, nil

@@ -144,6 +144,8 @@ func startServer(ctx context.Context, programs binaries, who account, dir string
 		"-D", dir, "-k", dir, "-p", port,
 		"-c", "listen_addresses=", "-c", "unix_socket_permissions=0700",
 		"-c", "max_connections=200", "-c", "max_prepared_transactions=8", "-c", "timezone=UTC", "-c", "log_timezone=UTC",
+		// Details of an error hold values of rows, and statements may.
+		"-c", "log_error_verbosity=terse", "-c", "log_min_error_statement=panic",
 	}
 	if volatile {
 		settings = append(settings, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",

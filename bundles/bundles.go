@@ -1,0 +1,12 @@
+// Package bundles carries the default bundle, so that a program decides without
+// a file beside it. default.tar.gz is built from policies/:
+//
+//	go run ./cmd/chartgate policy build
+package bundles
+
+import _ "embed"
+
+// Default is the default bundle, in OPA's format.
+//
+//go:embed default.tar.gz
+var Default []byte

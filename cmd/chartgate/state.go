@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"chartgate/internal/embedded"
+)
+
+// database is the name of ours in the private Postgres.
+const database = "chartgate"
+
+// defaultStateDir is where data is kept unless --state-dir says otherwise. For
+// root it is not below /root, since Postgres runs as a user who cannot go there.
+func defaultStateDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/chartgate"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) { // relative ones are ignored (XDG base directories)
+		return filepath.Join(dir, "chartgate")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "chartgate")
+	}
+	return filepath.Join(os.TempDir(), "chartgate")
+}
+
+// stateFolder is the folder that everything of a run is kept in:
+//
+//	lock          held by the process that uses it
+//	api-key       the key that was made for development
+//	postgres/     the private database, and postgres.log beside it
+type stateFolder struct {
+	path string
+	lock *embedded.Locked
+}
+
+// errAlreadyRunning: another process uses the state folder.
+var errAlreadyRunning = errors.New("chartgate is already running there")
+
+// openState makes the folder where it is missing, and holds it.
+func openState(path string) (*stateFolder, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("--state-dir: %w", err)
+	}
+	mode := fs.FileMode(0o700)
+	if os.Geteuid() == 0 {
+		mode = 0o755 // the database's user passes through it
+	}
+	if err := os.MkdirAll(path, mode); err != nil {
+		return nil, fmt.Errorf("--state-dir: %w", err)
+	}
+	lock, err := embedded.Lock(path)
+	if errors.Is(err, embedded.ErrInUse) {
+		return nil, fmt.Errorf("--state-dir: %w: %w: stop it, or choose another folder", err, errAlreadyRunning)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--state-dir: %w", err)
+	}
+	return &stateFolder{path: path, lock: lock}, nil
+}
+
+func (s *stateFolder) close() { s.lock.Unlock() }
+
+func postgresDir(state string) string { return filepath.Join(state, "postgres") }
+
+// startPostgres starts the private server and returns it with the address of
+// our database, which is made where it is missing.
+func (s *stateFolder) startPostgres(ctx context.Context) (*embedded.Postgres, string, error) {
+	server, err := embedded.StartPostgres(ctx, embedded.PostgresOptions{Dir: postgresDir(s.path)})
+	if err != nil {
+		return nil, "", fmt.Errorf("private Postgres (--state-dir, or set DATABASE_URL): %w", err)
+	}
+	if err := createDatabase(ctx, server.URL("postgres")); err != nil {
+		return nil, "", errors.Join(fmt.Errorf("private Postgres: make database: %w", err), server.Stop())
+	}
+	return server, server.URL(database), nil
+}
+
+func createDatabase(ctx context.Context, url string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var exists bool
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, database).Scan(&exists); err != nil || exists {
+		return err
+	}
+	_, err = conn.Exec(ctx, `CREATE DATABASE `+pgx.Identifier{database}.Sanitize())
+	return err
+}
+
+// apiKey returns the key of this folder. The first time it makes one.
+func (s *stateFolder) apiKey() (string, error) {
+	path := filepath.Join(s.path, "api-key")
+	text, err := os.ReadFile(path)
+	if err == nil {
+		if err := os.Chmod(path, 0o600); err != nil {
+			return "", fmt.Errorf("key: %w", err)
+		}
+		return strings.TrimSpace(string(text)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("key: %w", err)
+	}
+	key := "dev_" + strings.ToLower(rand.Text()+rand.Text())
+	// Written beside and moved, so that a kill leaves no half of a key.
+	if err := os.WriteFile(path+".new", []byte(key+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("key: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return "", fmt.Errorf("key: %w", err)
+	}
+	return key, nil
+}
+
+// openStore returns the address of the database that a command works on:
+// DATABASE_URL, else the private one of the state folder, which is started
+// unless a `chartgate run` has it running. Call end when done.
+func openStore(ctx context.Context, databaseURL, stateDir string) (url string, end func() error, err error) {
+	if databaseURL != "" {
+		return databaseURL, func() error { return nil }, nil
+	}
+	state, err := openState(stateDir)
+	if errors.Is(err, errAlreadyRunning) {
+		path, err := filepath.Abs(stateDir)
+		return embedded.URL(postgresDir(path), database), func() error { return nil }, err
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	server, url, err := state.startPostgres(ctx)
+	if err != nil {
+		state.close()
+		return "", nil, err
+	}
+	return url, func() error { defer state.close(); return server.Stop() }, nil
+}

@@ -1,0 +1,90 @@
+// Command control is where access is administered over HTTP: members, grants,
+// settings. It is the only writer of facts in Postgres (DATABASE_URL), takes
+// the database role chartgate_control, and asks the same policy as the sidecars
+// whether the actor may. Its policy is the one that is built in.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"chartgate/bundles"
+	"chartgate/cmd/internal/halves"
+	"chartgate/internal/pdp"
+	"chartgate/internal/web"
+)
+
+// config is all that can be set, beside DATABASE_URL and CHARTGATE_API_KEY.
+type config struct {
+	Addr string `env:"CHARTGATE_CONTROL_ADDR" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where it answers. Port 0 takes a free one. Default: ${default}."`
+	halves.Tokens
+}
+
+func (c config) faults(secrets halves.Secrets) error {
+	faults := append(secrets.Faults(), c.Tokens.Faults()...)
+	faults = append(faults, halves.CheckAddr("--addr", c.Addr))
+	if secrets.DatabaseURL == "" {
+		faults = append(faults, errors.New("DATABASE_URL is not set: postgres://user:password@host/database"))
+	}
+	return errors.Join(faults...)
+}
+
+func main() {
+	var c config
+	kong.Parse(&c, kong.Name("control"), kong.Description("Administers access over HTTP. Settings in the environment only: DATABASE_URL, CHARTGATE_API_KEY."))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	if err := run(ctx, c); err != nil {
+		fmt.Fprintln(os.Stderr, "control:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, c config) error {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	slog.SetDefault(log)
+	secrets := halves.ReadSecrets()
+	if err := c.faults(secrets); err != nil {
+		return err
+	}
+	policy, err := pdp.ReadArchive(bundles.Default)
+	if err != nil {
+		return err
+	}
+	engine, err := pdp.NewEngine(ctx, policy, pdp.DecisionPath)
+	if err != nil {
+		return err
+	}
+	listener, err := halves.Listen("--addr", c.Addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	half, err := halves.Control(ctx, halves.Config{
+		DatabaseURL: secrets.DatabaseURL,
+		APIKey:      secrets.APIKey, KeyScopes: scopes(), Tokens: c.Tokens, Engine: engine, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer half.Close()
+	log.Info("control is ready", "address", listener.Addr().String(), "policy", engine.Revision())
+	defer log.Info("control has stopped")
+	return half.Serve(ctx, listener)
+}
+
+// scopes are those of CHARTGATE_API_KEY: all but what takes two people, since
+// one key cannot be two (promise P7).
+func scopes() []string {
+	return slices.DeleteFunc(slices.Clone(web.Scopes), func(scope string) bool { return strings.HasPrefix(scope, "policy.") })
+}

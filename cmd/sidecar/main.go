@@ -1,0 +1,96 @@
+// Command sidecar is the decision point beside a service: it answers over HTTP
+// whether a person may do something, from facts in Postgres (DATABASE_URL) that
+// Redis (REDIS_URL) keeps at hand. It takes the database role
+// chartgate_sidecar, which can read facts and append decisions, and nothing else.
+//
+// Its policy is the one that is built in: it takes no unsigned bundle.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"chartgate/bundles"
+	"chartgate/cmd/internal/halves"
+	"chartgate/internal/pdp"
+	"chartgate/internal/web"
+)
+
+// config is all that can be set, beside DATABASE_URL, REDIS_URL and
+// CHARTGATE_API_KEY.
+type config struct {
+	Addr      string `env:"CHARTGATE_SIDECAR_ADDR" default:"127.0.0.1:8181" placeholder:"HOST:PORT" help:"Where it answers. Port 0 takes a free one. Default: ${default}."`
+	PublicURL string `env:"CHARTGATE_PUBLIC_URL" placeholder:"URL" help:"What callers reach it by. By default http:// and its address."`
+	halves.Tokens
+}
+
+func (c config) faults(secrets halves.Secrets) error {
+	faults := append(secrets.Faults(), c.Tokens.Faults()...)
+	faults = append(faults, halves.CheckAddr("--addr", c.Addr))
+	if c.PublicURL != "" {
+		faults = append(faults, halves.CheckPublicURL(c.PublicURL))
+	}
+	if secrets.DatabaseURL == "" {
+		faults = append(faults, errors.New("DATABASE_URL is not set: postgres://user:password@host/database"))
+	}
+	return errors.Join(faults...)
+}
+
+func main() {
+	var c config
+	kong.Parse(&c, kong.Name("sidecar"), kong.Description("Answers whether a person may do something. Settings in the environment only: DATABASE_URL, REDIS_URL, CHARTGATE_API_KEY."))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	if err := run(ctx, c); err != nil {
+		fmt.Fprintln(os.Stderr, "sidecar:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, c config) error {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	slog.SetDefault(log)
+	secrets := halves.ReadSecrets()
+	if err := c.faults(secrets); err != nil {
+		return err
+	}
+	policy, err := pdp.ReadArchive(bundles.Default)
+	if err != nil {
+		return err
+	}
+	engine, err := pdp.NewEngine(ctx, policy, pdp.DecisionPath)
+	if err != nil {
+		return err
+	}
+	listener, err := halves.Listen("--addr", c.Addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if c.PublicURL == "" {
+		c.PublicURL = halves.BaseURL(listener.Addr())
+	}
+	if secrets.RedisURL == "" {
+		log.Warn("REDIS_URL is not set: every decision reads its facts from Postgres")
+	}
+	half, err := halves.Sidecar(ctx, halves.Config{
+		DatabaseURL: secrets.DatabaseURL, RedisURL: secrets.RedisURL,
+		APIKey: secrets.APIKey, KeyScopes: []string{web.ScopeAsk, web.ScopeOperate}, Tokens: c.Tokens,
+		PublicURL: c.PublicURL, Engine: engine, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer half.Close()
+	log.Info("sidecar is ready", "address", listener.Addr().String(), "public_url", c.PublicURL, "policy", engine.Revision())
+	defer log.Info("sidecar has stopped")
+	return half.Serve(ctx, listener)
+}

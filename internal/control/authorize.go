@@ -1,0 +1,73 @@
+package control
+
+import (
+	"context"
+	"fmt"
+
+	"chartgate/internal/authz"
+	"chartgate/internal/facts"
+	"chartgate/internal/feed"
+	"chartgate/internal/record"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// authority answers "may I?" for one call, with the policy that decides
+// everywhere else, on the facts that the call's own transaction sees.
+//
+// A decision that leads to a change is on record in the change's transaction.
+// Whatever goes wrong takes that record back with the rest, so what was decided
+// is written again, by recordUndone, before the call is answered (promise P3).
+// It is for one goroutine.
+type authority struct {
+	policy     Policy
+	deployment *feed.Deployment
+	requestID  string
+
+	tx       pgx.Tx          // the last one
+	verdicts []authz.Verdict // what was decided in it, in the order in which it was asked
+}
+
+// May decides r on what tx sees. A call that begins again, after a deadlock,
+// asks again; what its first attempt decided led to nothing.
+func (a *authority) May(ctx context.Context, tx pgx.Tx, r authz.Request) (authz.Verdict, error) {
+	v := authz.NewVerdict(r, a.policy.Revision(), a.requestID)
+	var err error
+	if v.Facts, err = facts.Load(ctx, tx, a.deployment, v.Request); err != nil {
+		return v, err
+	}
+	if v.Exact, err = a.policy.Evaluate(ctx, v.Request, v.Facts); err != nil {
+		return v, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+	}
+	v.Shown = v.Exact
+	if tx != a.tx {
+		a.tx, a.verdicts = tx, nil
+	}
+	a.verdicts = append(a.verdicts, v)
+	if err := record.AppendDecision(ctx, tx, v); err != nil {
+		return v, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+	}
+	return v, nil
+}
+
+// recordUndone puts on record what was decided in a transaction that did not
+// commit. Each decision gets a new id, since nobody can be sure that a commit
+// which failed did not happen.
+func (a *authority) recordUndone(ctx context.Context, recorder Recorder) error {
+	if len(a.verdicts) == 0 {
+		return nil
+	}
+	for i := range a.verdicts {
+		v := &a.verdicts[i]
+		v.ID = authz.NewVerdict(v.Request, v.Release, v.RequestID).ID
+	}
+	return recorder.Record(context.WithoutCancel(ctx), a.verdicts...)
+}
+
+// first is the decision that a call is about, if it came to one.
+func (a *authority) first() (authz.Verdict, bool) {
+	if len(a.verdicts) == 0 {
+		return authz.Verdict{}, false
+	}
+	return a.verdicts[0], true
+}

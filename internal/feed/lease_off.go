@@ -1,0 +1,5 @@
+//go:build brokenlease
+
+package feed
+
+const leaseEnds = false

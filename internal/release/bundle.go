@@ -1,0 +1,118 @@
+package release
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Build makes a bundle of a folder of policies, in OPA's format: its *.rego,
+// its tables and schemas as data, and a manifest. Cases and texts stay behind.
+//
+// The same policies give the same bytes: names are sorted, times are fixed and
+// nothing is compressed, so that no version of a compressor shows. The revision
+// is a digest of what is in it.
+func Build(policies fs.FS) ([]byte, error) {
+	files, err := bundleFiles(policies)
+	if err != nil {
+		return nil, fmt.Errorf("build bundle: %w", err)
+	}
+	digest := sha256.New()
+	roots := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(digest, "%s %d\n%s", name, len(files[name]), files[name])
+		root, _, _ := strings.Cut(name, "/")
+		roots[root] = true
+	}
+	manifest, err := json.Marshal(struct {
+		Revision    string   `json:"revision"`
+		Roots       []string `json:"roots"`
+		RegoVersion int      `json:"rego_version"`
+	}{"sha256:" + hex.EncodeToString(digest.Sum(nil)[:6]), slices.Sorted(maps.Keys(roots)), 1})
+	if err != nil {
+		return nil, fmt.Errorf("build bundle: manifest: %w", err)
+	}
+	files[".manifest"] = manifest
+	return pack(files)
+}
+
+// bundleFiles returns what goes into a bundle, by path.
+func bundleFiles(policies fs.FS) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	schemas := map[string]json.RawMessage{}
+	err := fs.WalkDir(policies, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		isSchema, _ := path.Match("schemas/*.json", name)
+		isTable := path.Base(name) == "data.yaml"
+		if !isSchema && !isTable && path.Ext(name) != ".rego" || strings.HasSuffix(name, "_test.rego") {
+			return nil
+		}
+		raw, err := fs.ReadFile(policies, name)
+		if err != nil {
+			return err
+		}
+		switch {
+		case isSchema:
+			schemas[strings.TrimSuffix(path.Base(name), ".json")] = raw
+		case isTable:
+			var table map[string]any
+			if err := yaml.Unmarshal(raw, &table); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			if files[path.Dir(name)+"/data.json"], err = json.MarshalIndent(table, "", "  "); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		default:
+			files[name] = raw
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(schemas) > 0 {
+		if files["schemas/data.json"], err = json.MarshalIndent(schemas, "", "  "); err != nil {
+			return nil, fmt.Errorf("schemas: %w", err)
+		}
+	}
+	return files, nil
+}
+
+func pack(files map[string][]byte) ([]byte, error) {
+	var out bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&out, gzip.NoCompression)
+	if err != nil {
+		return nil, fmt.Errorf("pack bundle: %w", err)
+	}
+	archive := tar.NewWriter(zip)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		header := &tar.Header{Name: "/" + name, Mode: 0o644, Size: int64(len(files[name])), ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR}
+		if err := archive.WriteHeader(header); err != nil {
+			return nil, fmt.Errorf("pack bundle: %s: %w", name, err)
+		}
+		if _, err := archive.Write(files[name]); err != nil {
+			return nil, fmt.Errorf("pack bundle: %s: %w", name, err)
+		}
+	}
+	if err := archive.Close(); err != nil {
+		return nil, fmt.Errorf("pack bundle: %w", err)
+	}
+	if err := zip.Close(); err != nil {
+		return nil, fmt.Errorf("pack bundle: %w", err)
+	}
+	return out.Bytes(), nil
+}

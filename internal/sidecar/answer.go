@@ -1,0 +1,134 @@
+package sidecar
+
+import (
+	"encoding/json"
+	"strings"
+
+	"chartgate/internal/authz"
+	"chartgate/internal/pdp"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+)
+
+// Headers of an answer (DESIGN 11).
+const (
+	HeaderDecisionID     = "Chartgate-Decision-Id"
+	HeaderPolicyRevision = "Chartgate-Policy-Revision"
+	HeaderRevision       = "Chartgate-Revision"
+	HeaderDegraded       = "Chartgate-Degraded"
+)
+
+// maxListedIDs is how many decisions of a batch the header names: more would
+// be a header that clients refuse.
+const maxListedIDs = 100
+
+// answer is a decision as AuthZEN 5.5 writes it. It holds no id and no time, so
+// that identical requests on identical facts have identical bodies.
+type answer struct {
+	Decision bool `json:"decision"`
+	Context  any  `json:"context,omitempty"`
+}
+
+type batchAnswer struct {
+	Evaluations []answer `json:"evaluations"`
+}
+
+// reasons are the context of a decision (DESIGN 11), and with allow in front
+// the document authz/decision of OPA's routes.
+type reasons struct {
+	Code        string   `json:"code"`
+	Bases       []string `json:"bases"`
+	ReasonAdmin sentence `json:"reason_admin"`
+	ReasonUser  sentence `json:"reason_user"`
+	ValidUntil  string   `json:"valid_until,omitempty"`
+}
+
+type sentence struct {
+	En string `json:"en"`
+}
+
+type itemContext struct {
+	Error *itemError `json:"error"`
+}
+
+type itemError struct {
+	Status  int    `json:"status"`
+	Message string `json:"message"`
+}
+
+// answerTo writes a verdict: of the shipped policy with its reasons, of a
+// user's own bundle with the context that it gave.
+func answerTo(v authz.Verdict) answer {
+	if v.Input != nil {
+		a := answer{Decision: v.Shown.Allow}
+		if v.Context != nil {
+			a.Context = v.Context
+		}
+		return a
+	}
+	return answer{Decision: v.Shown.Allow, Context: reasonsOf(v.Shown)}
+}
+
+func reasonsOf(d authz.Decision) reasons {
+	r := reasons{Code: d.Code, Bases: d.Bases, ReasonAdmin: sentence{d.ReasonAdmin}, ReasonUser: sentence{d.ReasonUser}}
+	if r.Bases == nil {
+		r.Bases = []string{}
+	}
+	if d.ValidUntil != nil {
+		r.ValidUntil = authz.FormatTime(*d.ValidUntil)
+	}
+	return r
+}
+
+func setVerdictHeaders(c *fiber.Ctx, v authz.Verdict) {
+	c.Set(HeaderDecisionID, v.ID.String())
+	setRevisions(c, v)
+}
+
+func setRevisions(c *fiber.Ctx, v authz.Verdict) {
+	c.Set(HeaderPolicyRevision, headerText(v.Release))
+	if v.Facts.Revision != "" {
+		c.Set(HeaderRevision, headerText(v.Facts.Revision))
+	}
+	if v.Facts.Degraded != "" {
+		c.Set(HeaderDegraded, headerText(v.Facts.Degraded))
+	}
+}
+
+// setBatchHeaders names the decisions in the order of the answers. The facts'
+// revision is that of the first: the others are no older.
+func setBatchHeaders(c *fiber.Ctx, answers []pdp.Answer) {
+	var ids []string
+	for _, a := range answers {
+		if a.Verdict.ID == uuid.Nil {
+			continue
+		}
+		if len(ids) == 0 {
+			setRevisions(c, a.Verdict)
+		}
+		ids = append(ids, a.Verdict.ID.String())
+	}
+	if 0 < len(ids) && len(ids) <= maxListedIDs {
+		c.Set(HeaderDecisionID, strings.Join(ids, ", "))
+	}
+}
+
+// headerText leaves out of a bundle's revision what a header cannot hold.
+func headerText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+func sendJSON(c *fiber.Ctx, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	return c.Send(body)
+}

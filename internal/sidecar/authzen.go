@@ -1,0 +1,111 @@
+package sidecar
+
+import (
+	"errors"
+	"net/http"
+
+	"chartgate/internal/authz"
+	"chartgate/internal/pdp"
+	"chartgate/internal/web"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+// evaluation answers one question (AuthZEN 6).
+func (s *Server) evaluation(c *fiber.Ctx) error {
+	if err := requireJSON(c); err != nil {
+		return err
+	}
+	if !s.pdp.Engine().OwnPolicy() {
+		if r, ok := fastQuestion(string(c.BodyRaw())); ok {
+			if token := minRevisionOf(c); token != "" {
+				r.Context.MinRevision = token
+			}
+			return s.decide(c, question{request: r})
+		}
+	}
+	body, err := web.StrictObject(c.BodyRaw())
+	if err != nil {
+		return err
+	}
+	return s.single(c, body)
+}
+
+// requireJSON refuses a body that is not JSON with 400: the certification
+// scenario demands it, where plain HTTP would say 415.
+func requireJSON(c *fiber.Ctx) error {
+	err := web.RequireJSON(c)
+	var p *authz.Problem
+	if errors.As(err, &p) {
+		return web.Malformed(p.Detail, "", "")
+	}
+	return err
+}
+
+func (s *Server) single(c *fiber.Ctx, body map[string]any) error {
+	q := readQuestion(body, minRevisionOf(c))
+	if q.fault != nil {
+		return q.fault
+	}
+	return s.decide(c, q)
+}
+
+func (s *Server) decide(c *fiber.Ctx, q question) error {
+	ctx, cancel := deadline(c)
+	defer cancel()
+	var v authz.Verdict
+	var err error
+	if s.pdp.Engine().OwnPolicy() {
+		v, err = s.pdp.DecideOwn(ctx, q.input, web.RequestID(c))
+	} else {
+		v, err = s.pdp.Decide(ctx, scopeOf(c), q.request, web.RequestID(c))
+	}
+	if err != nil {
+		return err
+	}
+	setVerdictHeaders(c, v)
+	return sendJSON(c, answerTo(v))
+}
+
+// evaluations answers several questions, or one where there are none in the
+// array (AuthZEN 7).
+func (s *Server) evaluations(c *fiber.Ctx) error {
+	if err := requireJSON(c); err != nil {
+		return err
+	}
+	body, err := web.StrictObject(c.BodyRaw())
+	if err != nil {
+		return err
+	}
+	b, err := readBatch(body, minRevisionOf(c))
+	if err != nil {
+		return err
+	}
+	if len(b.questions) == 0 {
+		delete(body, "evaluations")
+		delete(body, "options")
+		return s.single(c, body)
+	}
+	ctx, cancel := deadline(c)
+	defer cancel()
+	var answers []pdp.Answer
+	if s.pdp.Engine().OwnPolicy() {
+		answers, err = s.pdp.DecideAllOwn(ctx, b.inputs(), web.RequestID(c), b.stops)
+	} else {
+		answers, err = s.pdp.DecideAll(ctx, scopeOf(c), b.requests(), web.RequestID(c), b.stops)
+	}
+	if err != nil {
+		return err
+	}
+	setBatchHeaders(c, answers)
+	return sendJSON(c, batchAnswer{Evaluations: b.answers(answers)})
+}
+
+// itemFailure is what an item of a batch says of why it could not be decided.
+func itemFailure(err error) *itemError {
+	var p *authz.Problem
+	if errors.As(err, &p) && errors.Is(err, authz.ErrMalformed) {
+		return &itemError{Status: http.StatusBadRequest, Message: p.Detail}
+	}
+	return &itemError{Status: http.StatusServiceUnavailable, Message: "this could not be decided; try again"}
+}

@@ -1,0 +1,205 @@
+package sidecar
+
+import (
+	"unicode/utf8"
+
+	"chartgate/internal/authz"
+)
+
+// fastQuestion reads the plain form of a single question straight from its
+// text: members that are known, once each, strings without escapes. It reports
+// false for everything else, which the ordinary reader then judges; where it
+// reports true, the two agree (FuzzFastQuestion). Its strings are parts of s.
+func fastQuestion(s string) (authz.Request, bool) {
+	p := plain{s: s}
+	var r authz.Request
+	seen := p.object(func(name string) int {
+		switch name {
+		case "subject":
+			parts := p.object(func(name string) int {
+				switch name {
+				case "type":
+					r.Subject.Type = p.text()
+					return 1
+				case "id":
+					r.Subject.ID = p.text()
+					return 2
+				}
+				return 0
+			})
+			return p.require(parts, 1|2, 1)
+		case "action":
+			parts := p.object(func(name string) int {
+				if name != "name" {
+					return 0
+				}
+				r.Action = p.text()
+				return 1
+			})
+			return p.require(parts, 1, 2)
+		case "resource":
+			parts := p.object(func(name string) int {
+				switch name {
+				case "type":
+					r.Resource.Type = p.text()
+					return 1
+				case "id":
+					r.Resource.ID = p.text()
+					return 2
+				case "properties":
+					r.Resource.Properties = p.properties()
+					return 4
+				}
+				return 0
+			})
+			return p.require(parts&^4, 1|2, 4)
+		case "context":
+			p.object(func(name string) int { return p.context(&r.Context, name) })
+			return 8
+		}
+		return 0
+	})
+	p.space()
+	return r, !p.odd && p.at == len(p.s) && seen&^8 == 1|2|4
+}
+
+// plain walks over JSON text. Once something is odd it stays odd.
+type plain struct {
+	s   string
+	at  int
+	odd bool
+}
+
+func (p *plain) space() {
+	for p.at < len(p.s) {
+		switch p.s[p.at] {
+		case ' ', '\t', '\n', '\r':
+			p.at++
+		default:
+			return
+		}
+	}
+}
+
+// take reads c, after white space.
+func (p *plain) take(c byte) bool {
+	p.space()
+	if p.odd || p.at >= len(p.s) || p.s[p.at] != c {
+		return false
+	}
+	p.at++
+	return true
+}
+
+func (p *plain) must(c byte) {
+	if !p.take(c) {
+		p.odd = true
+	}
+}
+
+// object reads an object and returns the bits of its members. Member reads the
+// value of one and returns its bit, 0 for one that is not known.
+func (p *plain) object(member func(name string) int) int {
+	seen := 0
+	p.must('{')
+	if p.take('}') {
+		return seen
+	}
+	for !p.odd {
+		name := p.text()
+		p.must(':')
+		if p.odd {
+			break
+		}
+		bit := member(name)
+		if bit == 0 || seen&bit != 0 {
+			p.odd = true
+			break
+		}
+		seen |= bit
+		if p.take('}') {
+			return seen
+		}
+		p.must(',')
+	}
+	return seen
+}
+
+// require returns bit if all wanted members were there.
+func (p *plain) require(seen, wanted, bit int) int {
+	if seen != wanted {
+		p.odd = true
+	}
+	return bit
+}
+
+// text reads a string without escapes.
+func (p *plain) text() string {
+	p.must('"')
+	if p.odd {
+		return ""
+	}
+	ascii := true
+	for i := p.at; i < len(p.s); i++ {
+		switch c := p.s[i]; {
+		case c == '"':
+			text := p.s[p.at:i]
+			p.at = i + 1
+			if !ascii && !utf8.ValidString(text) {
+				p.odd = true
+			}
+			return text
+		case c == '\\', c < 0x20:
+			p.odd = true
+			return ""
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+	}
+	p.odd = true
+	return ""
+}
+
+func (p *plain) properties() authz.Properties {
+	kept := make(authz.Properties, len(authz.PropertyNames))
+	p.object(func(name string) int {
+		for i, known := range authz.PropertyNames {
+			if name == known {
+				kept[known] = p.value()
+				return 1 << i
+			}
+		}
+		return 0
+	})
+	return kept
+}
+
+// value reads a string, true or false.
+func (p *plain) value() any {
+	p.space()
+	rest := p.s[p.at:]
+	switch {
+	case len(rest) >= 4 && rest[:4] == "true":
+		p.at += 4
+		return true
+	case len(rest) >= 5 && rest[:5] == "false":
+		p.at += 5
+		return false
+	}
+	return p.text()
+}
+
+func (p *plain) context(c *authz.Context, name string) int {
+	switch name {
+	case "purpose":
+		c.Purpose = p.text()
+		return 1
+	case "portal_profile":
+		c.PortalProfile = p.text()
+		return 2
+	case "min_revision":
+		c.MinRevision = p.text()
+		return 4
+	}
+	return 0
+}

@@ -1,0 +1,104 @@
+package sidecar
+
+import (
+	"testing"
+
+	"chartgate/internal/authz"
+	"chartgate/internal/web"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// ordinary reads a question as every other one is read.
+func ordinary(body string) (authz.Request, bool) {
+	m, err := web.StrictObject([]byte(body))
+	if err != nil {
+		return authz.Request{}, false
+	}
+	q := readQuestion(m, "")
+	return q.request, q.fault == nil
+}
+
+var plainQuestions = []string{
+	`{"subject":{"type":"user","id":"practitioner-1"},"action":{"name":"chart.open"},"resource":{"type":"client","id":"client-1"}}`,
+	` { "resource" : {"id":"n1","type":"note","properties":{"client":"client-1","author":"a","kind":"progress","signed":true}} , "action":{"name":"note.read"},
+	   "subject":{"id":"ü","type":"user"},"context":{"purpose":"treatment"} } `,
+	`{"subject":{"type":"portal_user","id":"portal-1"},"action":{"name":"portal.profile.enter"},"resource":{"type":"client","id":"c","properties":{}},"context":{"portal_profile":"c","min_revision":""}}`,
+	`{"subject":{"type":"","id":""},"action":{"name":""},"resource":{"type":"","id":"","properties":{"signed":false}},"context":{}}`,
+}
+
+// oddQuestions are left to the ordinary reader, right or wrong.
+var oddQuestions = []string{
+	``, `{}`, `[]`, `null`, `{"subject":null}`,
+	`{"subject":{"type":"user","id":"a"},"subject":{"type":"user","id":"b"},"action":{"name":"x"},"resource":{"type":"client","id":"c"}}`,
+	`{"subject":{"type":"user","id":"a","id":"b"},"action":{"name":"x"},"resource":{"type":"client","id":"c"}}`,
+	`{"SUBJECT":{"type":"user","id":"a"},"action":{"name":"x"},"resource":{"type":"client","id":"c"}}`,
+	`{"subject":{"type":"user","id":"a"},"action":{"name":"x"},"resource":{"type":"client","id":"c"}} x`,
+	`{"subject":{"type":"user","id":"a"},"action":{"name":"x"},"resource":{"type":"client","id":"c"},}`,
+	`{"subject":{"type":"user","id":"a\u0041"},"action":{"name":"x"},"resource":{"type":"client","id":"c"}}`,
+	"{\"subject\":{\"type\":\"user\",\"id\":\"a\xff\"},\"action\":{\"name\":\"x\"},\"resource\":{\"type\":\"client\",\"id\":\"c\"}}",
+	"{\"subject\":{\"type\":\"user\",\"id\":\"a\tb\"},\"action\":{\"name\":\"x\"},\"resource\":{\"type\":\"client\",\"id\":\"c\"}}",
+	`{"subject":{"type":"user","id":"a"},"action":{"name":"x"},"resource":{"type":"client","id":"c","properties":null}}`,
+	`{"subject":{"type":"user","id":"a"},"action":{"name":"x"},"resource":{"type":"client","id":"c"},"context":{"now":"2026-01-01"}}`,
+	`{"subject":{"type":"user","id":"a","properties":{"x":1}},"action":{"name":"x"},"resource":{"type":"client","id":"c"}}`,
+	`{"subject":{"type":"user"},"action":{"name":"x"},"resource":{"type":"client","id":"c"}}`,
+	`{"subject":{"type":"user","id":"a"},"action":{"name":"x"},"resource":{"type":"client","id":"c","properties":{"signed":trueish}}}`,
+	`{"subject":{"type":"user","id":"a"} "action":{"name":"x"},"resource":{"type":"client","id":"c"}}`,
+}
+
+func TestFastQuestionReadsThePlainForm(t *testing.T) {
+	for _, body := range plainQuestions {
+		if _, ok := fastQuestion(body); !ok {
+			t.Errorf("left to the ordinary reader: %s", body)
+		}
+		agree(t, body)
+	}
+	for _, body := range oddQuestions {
+		if r, ok := fastQuestion(body); ok {
+			t.Errorf("read %q as %+v", body, r)
+		}
+	}
+}
+
+// agree checks that what the fast reader reads, the ordinary one reads the same.
+func agree(t *testing.T, body string) {
+	t.Helper()
+	fast, ok := fastQuestion(body)
+	if !ok {
+		return
+	}
+	want, fine := ordinary(body)
+	if !fine {
+		t.Fatalf("%q: read as %+v, and the ordinary reader refuses it", body, fast)
+	}
+	if diff := cmp.Diff(want.Clean(), fast.Clean()); diff != "" {
+		t.Fatalf("%q: %s", body, diff)
+	}
+}
+
+func FuzzFastQuestion(f *testing.F) {
+	for _, body := range append(plainQuestions, oddQuestions...) {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body string) { agree(t, body) })
+}
+
+func BenchmarkReadQuestion(b *testing.B) {
+	body := plainQuestions[0]
+	b.Run("fast", func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			if _, ok := fastQuestion(body); !ok {
+				b.Fatal("not read")
+			}
+		}
+	})
+	b.Run("ordinary", func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			if _, ok := ordinary(body); !ok {
+				b.Fatal("not read")
+			}
+		}
+	})
+}
