@@ -68,7 +68,7 @@ var day0 = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
 // drawFacts draws a request and facts, sound ones more often than not.
 func drawFacts(t *rapid.T, actions []string) (authz.Request, authz.Facts) {
 	pick := func(label string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label) }
-	maybe := func(label string) bool { return rapid.IntRange(0, 9).Draw(t, label) > 0 }
+	maybe := func(label string) bool { return rapid.IntRange(0, 29).Draw(t, label) != 19 }
 	when := func(label string) time.Time {
 		return rapid.SampledFrom([]time.Time{day0.Add(-time.Hour), day0, day0.Add(time.Microsecond), day0.Add(time.Hour), day0.Add(time.Nanosecond),
 			authz.NoEnd, time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), {}}).Draw(t, label)
@@ -119,20 +119,20 @@ func drawFacts(t *rapid.T, actions []string) (authz.Request, authz.Facts) {
 func drawResource(t *rapid.T, action string, id func(string, string) string) authz.Resource {
 	on := known().policy.Actions[action].On
 	r := authz.Resource{Type: on, ID: id("resource", map[string]string{"client": "client-1", "practice": "practice-1"}[on]+map[string]string{"note": "note-1", "document": "document-1", "form_template": "form-1", "member": "practitioner-1"}[on])}
-	if rapid.IntRange(0, 19).Draw(t, "type") == 0 {
+	if rapid.IntRange(0, 29).Draw(t, "type") == 19 {
 		r.Type = rapid.SampledFrom([]string{"client", "note", "practice", "", "?"}).Draw(t, "other type")
 	}
 	sound := map[string]any{"client": "client-1", "author": rapid.SampledFrom([]string{"practitioner-1", "practitioner-2"}).Draw(t, "author"),
 		"kind": rapid.SampledFrom([]string{"progress", "assessment", "psychotherapy", "sud_counseling"}).Draw(t, "kind"), "signed": rapid.Bool().Draw(t, "signed"),
 		"recipient": "client", "practice": "practice-1"}
-	if rapid.IntRange(0, 9).Draw(t, "without properties") == 0 {
+	if rapid.IntRange(0, 9).Draw(t, "without properties") == 7 {
 		return r
 	}
 	r.Properties = authz.Properties{}
 	for _, name := range authz.PropertyNames {
-		switch rapid.IntRange(0, 11).Draw(t, name) {
-		case 0:
-		case 1:
+		switch rapid.IntRange(0, 39).Draw(t, name) {
+		case 17:
+		case 19:
 			r.Properties[name] = rapid.SampledFrom([]any{nil, "", "?", true, false, int64(0), 1.5, []any{}, []any{"client-1"}, map[string]any{}, "practice-2", "client-2"}).Draw(t, "odd "+name)
 		default:
 			r.Properties[name] = sound[name]
