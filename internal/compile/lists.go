@@ -42,7 +42,7 @@ func (p *Policy) Clients(l Listing) (Query, error) {
 	}
 	known := l.forMember(a)
 	w := l.clientWriter()
-	allow := a.Allow.specialise(known)
+	allow := w.plain(a.Allow.specialise(known))
 	page, err := l.clientPage(w, allow)
 	if err != nil {
 		return Query{}, fmt.Errorf("list of clients for %s: %w", a.Name, err)
@@ -64,7 +64,7 @@ func (p *Policy) ClientsFilter(l Listing) (Query, error) {
 	}
 	w := l.clientWriter()
 	practice := "c.practice = " + w.arg(l.Facts.Practice, "text") + ` COLLATE "C"`
-	where, err := w.where(a.Allow.specialise(l.forMember(a)), false)
+	where, err := w.condition(a.Allow.specialise(l.forMember(a)))
 	if err != nil {
 		return Query{}, fmt.Errorf("filter of clients for %s: %w", a.Name, err)
 	}
@@ -93,18 +93,18 @@ func (p *Policy) Members(l Listing) (Query, error) {
 	if l.Facts.Client != nil {
 		w.rows["grant"] = l.grantRow(w, w.arg(l.Facts.Client.ID, "text"), "m.user_id")
 	}
-	where, err := w.where(a.Allow.specialise(known), false)
+	where, err := w.condition(a.Allow.specialise(known))
 	if err != nil {
 		return Query{}, fmt.Errorf("list of members for %s: %w", a.Name, err)
 	}
 	var bases, ends []string
 	for i, f := range a.Bases {
-		f = f.specialise(known)
+		f = w.plain(f.specialise(known))
 		held, err := w.where(f, false)
 		if err != nil {
 			return Query{}, fmt.Errorf("list of members for %s: %w", a.Name, err)
 		}
-		bases = append(bases, "CASE WHEN "+held+" THEN '"+strings.ReplaceAll(p.Bases[i], "'", "''")+"' END")
+		bases = append(bases, "CASE WHEN "+held+" THEN "+w.arg(p.Bases[i], "text")+" END")
 		ends = append(ends, w.endOf(f, held))
 	}
 	until, err := l.until(w, a, known)
@@ -251,7 +251,7 @@ func (l Listing) clientPage(w *writer, allow *Formula) (string, error) {
 	common, ways := w.ways(allow)
 	var parts []string
 	for _, way := range ways {
-		sql, err := l.way(w, and(append([]*Formula{way}, common...)...))
+		sql, err := l.way(w, w.plain(and(append([]*Formula{way}, common...)...)))
 		if err != nil {
 			return "", err
 		}
@@ -339,7 +339,7 @@ func (l Listing) until(w *writer, a *Action, known knowledge) (string, error) {
 				left = append(left, k)
 			}
 		}
-		cond := and(left...).specialise(known)
+		cond := w.plain(and(left...).specialise(known))
 		if cond == no {
 			continue
 		}

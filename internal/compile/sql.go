@@ -74,6 +74,53 @@ func (w *writer) query(sql string) Query {
 	return q
 }
 
+// condition writes f for a place where rows are chosen.
+func (w *writer) condition(f *Formula) (string, error) { return w.where(w.plain(f), false) }
+
+// plain is f with what the columns' types and constraints decide put in, and
+// NOT moved inward as far as helps the planner to see single conditions.
+func (w *writer) plain(f *Formula) *Formula {
+	return inward(f.rewrite(func(a *Formula) *Formula {
+		if a.Kind != KindAtom || !unary(a.Op) || a.A.Loop > 0 {
+			return nil
+		}
+		c, ok := w.columns[a.A.Path]
+		if !ok || c.form == formObject || c.form == formAny {
+			return nil
+		}
+		if a.Op != OpDefined && a.Op != typeTest[c.form] {
+			return no
+		}
+		if c.row == "" && !c.null {
+			return yes
+		}
+		return atom(OpDefined, a.A, Operand{})
+	}))
+}
+
+func inward(f *Formula) *Formula {
+	kids := make([]*Formula, len(f.Kids))
+	for i, k := range f.Kids {
+		kids[i] = inward(k)
+	}
+	switch f.Kind {
+	case KindAnd:
+		return and(kids...)
+	case KindOr:
+		return or(kids...)
+	case KindNot:
+		if kids[0].Kind != KindOr {
+			return not(kids[0])
+		}
+		var negated []*Formula
+		for _, k := range kids[0].Kids {
+			negated = append(negated, not(k))
+		}
+		return and(negated...)
+	}
+	return f
+}
+
 // where writes f. negated says that it stands below a NOT, where NULL must not
 // be taken for false and has to be made it.
 func (w *writer) where(f *Formula, negated bool) (string, error) {
