@@ -42,17 +42,11 @@ func (p *Policy) Clients(l Listing) (Query, error) {
 	}
 	known := l.forMember(a)
 	w := l.clientWriter()
-	allow := w.plain(a.Allow.specialise(known))
-	page, err := l.clientPage(w, allow)
+	page, err := l.clientPage(w, w.plain(a.Allow.specialise(known)), l.ends(w, a, known))
 	if err != nil {
 		return Query{}, fmt.Errorf("list of clients for %s: %w", a.Name, err)
 	}
-	until, err := l.until(w, a, known)
-	if err != nil {
-		return Query{}, fmt.Errorf("list of clients for %s: %w", a.Name, err)
-	}
-	return w.query("SELECT c.id, " + until + " AS until FROM (" + page + ") page JOIN " + l.table(w, "clients", "c") +
-		" ON c.id = page.id ORDER BY c.id"), nil
+	return w.query(page), nil
 }
 
 // ClientsFilter is Clients as a condition on rows c of clients, for others to
@@ -83,8 +77,8 @@ func (p *Policy) Members(l Listing) (Query, error) {
 	known := l.forClient()
 	w := l.writer()
 	for path, c := range map[string]column{
-		"member.id": {sql: "m.id::text", form: formText}, "member.user": {sql: "m.user_id", form: formText},
-		"member.roles": {sql: "m.roles", form: formTexts}, "member.status": {sql: "m.status", form: formText},
+		"member.id": {sql: "m.id::text", form: formText}, "member.user": {sql: "m.user_id", form: formText, filled: true},
+		"member.roles": {sql: "m.roles", form: formTexts}, "member.status": {sql: "m.status", form: formText, words: []string{authz.MemberInvited, authz.MemberActive, authz.MemberRemoved}},
 		"member.owner": {sql: "m.owner", form: formBool}, "member.full_clinical_access": {sql: "m.full_clinical_access", form: formBool},
 		"member.billing_enabled": {sql: "m.billing_enabled", form: formBool}, "member": {sql: "m.id", form: formObject},
 	} {
@@ -107,7 +101,7 @@ func (p *Policy) Members(l Listing) (Query, error) {
 		bases = append(bases, "CASE WHEN "+held+" THEN "+w.arg(p.Bases[i], "text")+" END")
 		ends = append(ends, w.endOf(f, held))
 	}
-	until, err := l.until(w, a, known)
+	until, err := w.until(l.ends(w, a, known))
 	if err != nil {
 		return Query{}, fmt.Errorf("list of members for %s: %w", a.Name, err)
 	}
@@ -189,9 +183,9 @@ func (l Listing) read(path string) (ast.Value, string, bool) {
 // clientWriter begins the SQL of a list of clients c.
 func (l Listing) clientWriter() *writer {
 	w := l.writer()
-	w.columns["client.id"] = column{sql: "c.id", form: formText}
-	w.columns["client.assigned"] = column{sql: "c.assigned", form: formText, null: true}
-	w.columns["client.status"] = column{sql: "c.status", form: formText}
+	w.columns["client.id"] = column{sql: "c.id", form: formText, filled: true}
+	w.columns["client.assigned"] = column{sql: "c.assigned", form: formText, null: true, filled: true}
+	w.columns["client.status"] = column{sql: "c.status", form: formText, words: []string{authz.ClientActive, authz.ClientArchived}}
 	w.rows["grant"] = l.grantRow(w, "c.id", w.arg(l.Request.Subject.ID, "text"))
 	return w
 }
@@ -220,12 +214,13 @@ func (l Listing) table(w *writer, name, alias string) string {
 // the one in force where there is one (DESIGN 11, Facts).
 func (l Listing) grantRow(w *writer, client, user string) row {
 	practice := w.arg(l.Facts.Practice, "text")
+	on := func(alias string) string { return alias + ".client = " + client + ` COLLATE "C"` }
 	key := func(alias string) string {
-		return alias + ".client = " + client + ` COLLATE "C" AND ` + alias + ".user_id = " + user + ` COLLATE "C" AND ` +
-			alias + ".practice = " + practice + ` COLLATE "C" AND ` + alias + ".expires_at > " + w.arg(l.latest(), "timestamptz")
+		return alias + ".user_id = " + user + ` COLLATE "C" AND ` + alias + ".practice = " + practice + ` COLLATE "C" AND ` +
+			alias + ".expires_at > " + w.arg(l.latest(), "timestamptz")
 	}
-	return row{from: l.table(w, "grants", "g"), where: key("g") + " AND NOT EXISTS (SELECT 1 FROM " + l.table(w, "grants", "earlier") +
-		" WHERE " + key("earlier") + " AND earlier.not_before < g.not_before)"}
+	return row{from: l.table(w, "grants", "g"), on: on("g"), where: key("g") + " AND NOT EXISTS (SELECT 1 FROM " + l.table(w, "grants", "earlier") +
+		" WHERE " + on("earlier") + " AND " + key("earlier") + " AND earlier.not_before < g.not_before)"}
 }
 
 func (l Listing) latest() time.Time {
@@ -247,11 +242,11 @@ func (l Listing) page(w *writer, id string) string {
 // clientPage finds one page of clients. Where each way to be allowed begins
 // with an index (assigned to the member, granted to him), it is the union of one
 // statement for each: none of them walks through the practice's clients.
-func (l Listing) clientPage(w *writer, allow *Formula) (string, error) {
+func (l Listing) clientPage(w *writer, allow *Formula, ends []End) (string, error) {
 	common, ways := w.ways(allow)
 	var parts []string
 	for _, way := range ways {
-		sql, err := l.way(w, w.plain(and(append([]*Formula{way}, common...)...)))
+		sql, err := l.way(w, w.plain(and(append([]*Formula{way}, common...)...)), ends)
 		if err != nil {
 			return "", err
 		}
@@ -260,7 +255,7 @@ func (l Listing) clientPage(w *writer, allow *Formula) (string, error) {
 	if len(parts) == 1 {
 		return parts[0], nil
 	}
-	return "SELECT id FROM ((" + strings.Join(parts, ") UNION (") + ")) ways ORDER BY id" + fmt.Sprintf(" LIMIT %d", l.Limit), nil
+	return "SELECT id, until FROM ((" + strings.Join(parts, ") UNION (") + ")) ways ORDER BY id" + fmt.Sprintf(" LIMIT %d", l.Limit), nil
 }
 
 // ways splits a formula into alternatives that each begin with an index, and
@@ -293,22 +288,37 @@ func assignedTo(f *Formula) bool {
 }
 
 // way writes one alternative: from the member's grants where it needs one.
-func (l Listing) way(w *writer, f *Formula) (string, error) {
+func (l Listing) way(w *writer, f *Formula, ends []End) (string, error) {
 	practice := w.arg(l.Facts.Practice, "text") + ` COLLATE "C"`
-	if !w.needs(f, "grant") {
-		where, err := w.where(f, false)
-		return "SELECT c.id FROM " + l.table(w, "clients", "c") + " WHERE c.practice = " + practice + " AND " + where + l.page(w, "c.id"), err
+	granted := w.needs(f, "grant")
+	if granted {
+		w.opened["grant"] = true
+		defer delete(w.opened, "grant")
 	}
-	w.opened["grant"] = true
 	where, err := w.where(f, false)
-	delete(w.opened, "grant")
+	if err != nil {
+		return "", err
+	}
+	var here []End
+	for _, end := range ends {
+		if w.plain(and(f, end.Cond)) != no { // this way can end so
+			here = append(here, end)
+		}
+	}
+	until, err := w.until(here)
+	if err != nil {
+		return "", err
+	}
+	if !granted {
+		return "SELECT c.id, " + until + " AS until FROM " + l.table(w, "clients", "c") + " WHERE c.practice = " + practice + " AND " + where + l.page(w, "c.id"), nil
+	}
 	r := w.rows["grant"]
 	if l.AsOf.IsZero() && w.inForce(f, l.Facts.Now) {
 		// Grants never overlap: the one in force is the fact, no other need be looked at.
 		r.where, _, _ = strings.Cut(r.where, " AND NOT EXISTS ")
 	}
-	return "SELECT c.id FROM " + r.from + " JOIN " + l.table(w, "clients", "c") + " ON c.id = g.client AND c.practice = " + practice +
-		" WHERE " + r.where + " AND " + where + l.page(w, "g.client"), err
+	return "SELECT c.id, " + until + " AS until FROM " + r.from + " JOIN " + l.table(w, "clients", "c") + " ON c.id = g.client AND c.practice = " + practice +
+		" WHERE " + r.where + " AND " + where + l.page(w, "g.client"), nil
 }
 
 // inForce reports whether f asks that the grant has begun by now.
@@ -324,14 +334,14 @@ func (w *writer) inForce(f *Formula, now time.Time) bool {
 	return false
 }
 
-// until writes until when the answer for a row holds: NULL for no end. What
-// makes the row be listed need not be asked again.
-func (l Listing) until(w *writer, a *Action, known knowledge) (string, error) {
+// ends says until when the answer for a row can hold. What makes the row be
+// listed need not be asked again.
+func (l Listing) ends(w *writer, a *Action, known knowledge) []End {
 	listed := map[string]bool{}
 	for _, k := range conjuncts(a.Allow) {
 		listed[k.key] = true
 	}
-	var ends []string
+	var out []End
 	for _, end := range a.Ends {
 		var left []*Formula
 		for _, k := range conjuncts(end.Cond) {
@@ -339,11 +349,18 @@ func (l Listing) until(w *writer, a *Action, known knowledge) (string, error) {
 				left = append(left, k)
 			}
 		}
-		cond := w.plain(and(left...).specialise(known))
-		if cond == no {
-			continue
+		if cond := w.plain(and(left...).specialise(known)); cond != no {
+			out = append(out, End{Cond: cond, At: end.At})
 		}
-		where, err := w.where(cond, false)
+	}
+	return out
+}
+
+// until writes until when the answer for a row holds: NULL for no end.
+func (w *writer) until(ends []End) (string, error) {
+	var out []string
+	for _, end := range ends {
+		where, err := w.where(end.Cond, false)
 		if err != nil {
 			return "", err
 		}
@@ -351,22 +368,25 @@ func (l Listing) until(w *writer, a *Action, known knowledge) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		ends = append(ends, "CASE WHEN "+where+" THEN "+at+" END")
+		out = append(out, "CASE WHEN "+where+" THEN "+at+" END")
 	}
-	if len(ends) == 0 {
+	switch len(out) {
+	case 0:
 		return "NULL::timestamptz", nil
+	case 1:
+		return out[0], nil
 	}
-	return "COALESCE(" + strings.Join(ends, ", ") + ")", nil
+	return "COALESCE(" + strings.Join(out, ", ") + ")", nil
 }
 
 // scalar writes the value of a place, NULL where it has none.
 func (w *writer) scalar(o Operand) (string, error) {
 	c, err := w.column(o)
-	if err != nil || c.row == "" {
+	if err != nil || c.row == "" || w.opened[c.row] {
 		return c.sql, err
 	}
 	r := w.rows[c.row]
-	return "(SELECT " + c.sql + " FROM " + r.from + " WHERE " + r.where + ")", nil
+	return "(SELECT " + c.sql + " FROM " + r.from + " WHERE " + r.on + " AND " + r.where + ")", nil
 }
 
 // endOf writes when a basis ends by itself: the time that it asks to come after

@@ -16,12 +16,16 @@ import (
 type column struct {
 	sql  string
 	form form
-	null bool   // NULL stands for "undefined"
-	row  string // the optional row that it lies in (see writer.rows); "" for one that is there
+	null bool // NULL stands for "undefined"
+	// What a CHECK of the table promises: no empty text, or only these words.
+	filled bool
+	words  []string
+	row    string // the optional row that it lies in (see writer.rows); "" for one that is there
 }
 
-// row is an optional row: at most one, found by what follows FROM and WHERE.
-type row struct{ from, where string }
+// row is an optional row: at most one, found by what follows FROM and WHERE,
+// of which on says whose it is.
+type row struct{ from, on, where string }
 
 // collection is a list that is a table: one row for each element.
 type collection func(alias string) (from, where string, columns map[string]column)
@@ -80,13 +84,16 @@ func (w *writer) condition(f *Formula) (string, error) { return w.where(w.plain(
 // plain is f with what the columns' types and constraints decide put in, and
 // NOT moved inward as far as helps the planner to see single conditions.
 func (w *writer) plain(f *Formula) *Formula {
-	return inward(f.rewrite(func(a *Formula) *Formula {
-		if a.Kind != KindAtom || !unary(a.Op) || a.A.Loop > 0 {
+	return w.sure(inward(f.rewrite(func(a *Formula) *Formula {
+		if a.Kind != KindAtom || a.A.Loop > 0 {
 			return nil
 		}
 		c, ok := w.columns[a.A.Path]
 		if !ok || c.form == formObject || c.form == formAny {
 			return nil
+		}
+		if !unary(a.Op) {
+			return c.never(a)
 		}
 		if a.Op != OpDefined && a.Op != typeTest[c.form] {
 			return no
@@ -95,7 +102,42 @@ func (w *writer) plain(f *Formula) *Formula {
 			return yes
 		}
 		return atom(OpDefined, a.A, Operand{})
-	}))
+	})))
+}
+
+// never is false for a test that the table's CHECKs exclude, else nil.
+func (c column) never(a *Formula) *Formula {
+	s, ok := a.B.Const.(ast.String)
+	if a.Op == OpEqual && ok && (c.filled && s == "" || c.words != nil && !slices.Contains(c.words, string(s))) {
+		return no
+	}
+	return nil
+}
+
+// sure replaces what the table's CHECKs make certain: one of all its words.
+func (w *writer) sure(f *Formula) *Formula {
+	kids := make([]*Formula, len(f.Kids))
+	for i, k := range f.Kids {
+		kids[i] = w.sure(k)
+	}
+	switch f.Kind {
+	case KindAnd:
+		return and(kids...)
+	case KindNot:
+		return not(kids[0])
+	case KindOr:
+		left := map[string]int{}
+		for _, k := range kids {
+			if s, ok := k.B.Const.(ast.String); ok && k.Kind == KindAtom && k.Op == OpEqual && k.A.Loop == 0 {
+				c := w.columns[k.A.Path]
+				if left[k.A.Path]++; slices.Contains(c.words, string(s)) && !c.null && c.row == "" && left[k.A.Path] == len(c.words) {
+					return yes
+				}
+			}
+		}
+		return or(kids...)
+	}
+	return f
 }
 
 func inward(f *Formula) *Formula {
@@ -197,7 +239,7 @@ func (w *writer) open(name string, write func() (string, error)) (string, error)
 	inner, err := write()
 	delete(w.opened, name)
 	r := w.rows[name]
-	return "EXISTS (SELECT 1 FROM " + r.from + " WHERE " + r.where + " AND " + inner + ")", err
+	return "EXISTS (SELECT 1 FROM " + r.from + " WHERE " + r.on + " AND " + r.where + " AND " + inner + ")", err
 }
 
 // speaks reports whether f mentions a place in an optional row.
