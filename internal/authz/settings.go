@@ -223,11 +223,14 @@ func (s *Settings) JSON() (text []byte, digest [sha256.Size]byte) { return s.tex
 
 // Show returns the value of a setting as the HTTP interface and the database
 // write it, such as {"grant_days": 14}; NewSettings reads it back.
-func (s *Settings) Show(d Setting) any {
-	n, isNumber := s.values[d.Name].(int64)
+func (s *Settings) Show(d Setting) any { return d.Write(s.values[d.Name]) }
+
+// Write is the JSON form of a value that the setting is kept as.
+func (d Setting) Write(v any) any {
+	n, isNumber := v.(int64)
 	switch {
 	case !isNumber || d.Words == nil:
-		return s.values[d.Name]
+		return v
 	case n == 0:
 		return d.Words.none
 	case d.Words.member != "":
@@ -247,3 +250,7 @@ func (s *Settings) Number(name string) int { v, _ := s.values[name].(int64); ret
 
 // List returns a setting that is a list of words. It must not be changed.
 func (s *Settings) List(name string) []string { v, _ := s.values[name].([]string); return v }
+
+// Value returns a setting as it is kept: string, bool, int64 or []string; nil
+// where there is no such setting. A list must not be changed.
+func (s *Settings) Value(name string) any { return s.values[name] }

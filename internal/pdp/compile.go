@@ -8,10 +8,10 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// compile compiles the modules of b. Chartgate's own kind of policy is held to
+// compileBundle compiles the modules of b. Chartgate's own kind of policy is held to
 // strict mode, to its schemas at the root, so that no package can forget them,
 // and to deterministic builtins.
-func compile(b *Bundle, own bool) (*ast.Compiler, error) {
+func compileBundle(b *Bundle, own bool) (*ast.Compiler, error) {
 	capabilities := ast.CapabilitiesForThisVersion()
 	capabilities.AllowNet = []string{}
 	capabilities.Builtins = slices.DeleteFunc(capabilities.Builtins, func(builtin *ast.Builtin) bool {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"chartgate/internal/authz"
+	"chartgate/internal/compile"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
@@ -19,8 +21,9 @@ import (
 // Chartgate's facts, puts its decision.
 const DecisionPath = "data.authz.decision"
 
-// Engine is one compiled policy. It never changes, reads no clock and does no
-// I/O, and is safe for concurrent use.
+// Engine is one compiled policy. What it decides never changes; it reads no
+// clock, does no I/O, and is safe for concurrent use. A certified program
+// decides where there is one (see Certify), OPA's evaluator everywhere else.
 type Engine struct {
 	revision string
 	decision string
@@ -28,6 +31,10 @@ type Engine struct {
 	store    storage.Store
 	decide   rego.PreparedEvalQuery
 	noBasis  authz.Decision
+
+	program atomic.Pointer[compile.Program] // nil: OPA decides everything
+	shadow  *Shadow                         // nil: nobody looks
+	counts  Counts
 
 	mu       sync.Mutex
 	prepared map[string]rego.PreparedEvalQuery // by path; bounded by maxPrepared
@@ -43,7 +50,7 @@ func NewEngine(ctx context.Context, b *Bundle, decision string) (*Engine, error)
 	if err != nil || !strings.HasPrefix(decision, "data.") {
 		return nil, fmt.Errorf("decision %q: want a path such as %s", decision, DecisionPath)
 	}
-	if e.compiler, err = compile(b, e.OwnPolicy()); err != nil {
+	if e.compiler, err = compileBundle(b, e.OwnPolicy()); err != nil {
 		return nil, err
 	}
 	if len(e.compiler.GetRules(ref)) == 0 {
@@ -67,6 +74,11 @@ func (e *Engine) Revision() string { return e.revision }
 // Decision is the path of the decision, such as "data.authz.decision".
 func (e *Engine) Decision() string { return e.decision }
 
+// Source is the policy as OPA has it, to be compiled into formulas.
+func (e *Engine) Source() compile.Source {
+	return compile.Source{Compiler: e.compiler, Store: e.store}
+}
+
 // OwnPolicy reports whether this is a user's own policy, which decides on the
 // request alone, as it came, and not on Chartgate's facts.
 func (e *Engine) OwnPolicy() bool { return e.decision != DecisionPath }
@@ -75,6 +87,21 @@ func (e *Engine) OwnPolicy() bool { return e.decision != DecisionPath }
 // decision, now and on replay. The decision is exact; see Shown for what may be
 // answered. An error means that the policy gave no decision.
 func (e *Engine) Evaluate(ctx context.Context, r authz.Request, f authz.Facts) (authz.Decision, error) {
+	if p := e.program.Load(); p != nil {
+		if d, ok := p.Evaluate(&r, &f); ok {
+			e.counts.Program.Add(1)
+			if e.shadow != nil {
+				e.shadow.draw(e, p, r, f, d)
+			}
+			return d, nil
+		}
+	}
+	e.counts.OPA.Add(1)
+	return e.byOPA(ctx, r, f)
+}
+
+// byOPA is Evaluate by OPA's evaluator: the reference.
+func (e *Engine) byOPA(ctx context.Context, r authz.Request, f authz.Facts) (authz.Decision, error) {
 	return e.EvaluateDocument(ctx, authz.Document(r, f))
 }
 

@@ -1,0 +1,134 @@
+package pdp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync/atomic"
+
+	"chartgate/internal/authz"
+	"chartgate/internal/compile"
+)
+
+// Certify compiles the policy, compares the program with OPA on the whole
+// abstract fact space, and, if they agree, lets the program decide from then
+// on. It takes seconds; until it is done, and for every action that cannot be
+// compiled, OPA decides. The report is the evidence; the error says that there
+// is no program at all.
+func (e *Engine) Certify(ctx context.Context) (*compile.Report, error) {
+	if e.OwnPolicy() {
+		return nil, errors.New("certify: a policy of one's own is not compiled")
+	}
+	policy, err := compile.Compile(ctx, e.Source())
+	if err != nil {
+		return nil, err
+	}
+	program := compile.Assemble(policy)
+	report, err := compile.Certify(ctx, e.Source(), program, e.decision, e.byOPA)
+	if err != nil {
+		return nil, err
+	}
+	if !report.Certified() {
+		return report, fmt.Errorf("certify: the program and OPA differ: %s", report)
+	}
+	e.Attach(program)
+	return report, nil
+}
+
+// Attach lets program decide. It must be this policy's, and certified; Certify
+// is the usual way.
+func (e *Engine) Attach(program *compile.Program) { e.program.Store(program) }
+
+// Lists returns the policy's formulas, of which lists are made; an error where
+// there is no certified program.
+func (e *Engine) Lists() (*compile.Policy, error) {
+	if p := e.program.Load(); p != nil {
+		return p.Policy, nil
+	}
+	return nil, fmt.Errorf("%w: the policy is not compiled, or its program was switched off", authz.ErrUnavailable)
+}
+
+// Counts says who decided, since the engine was made.
+type Counts struct {
+	Program atomic.Uint64 // decisions by the program
+	OPA     atomic.Uint64 // decisions by OPA's evaluator
+	Checked atomic.Uint64 // of the program's: evaluated again by OPA
+	Skipped atomic.Uint64 // of those drawn for it: not evaluated, since too many waited
+	Differs atomic.Uint64 // of those evaluated: another decision. Any is an alarm
+}
+
+// Counts returns the live counters.
+func (e *Engine) Counts() *Counts { return &e.counts }
+
+// Shadow evaluates a share of the program's decisions again with OPA. It must
+// run while engines use it.
+type Shadow struct {
+	every uint64
+	drawn atomic.Uint64
+	queue chan doubt
+}
+
+// doubt is a decision to be evaluated again.
+type doubt struct {
+	engine   *Engine
+	program  *compile.Program
+	request  authz.Request
+	facts    authz.Facts
+	decision authz.Decision
+}
+
+// maxDoubts bounds the decisions that wait; more are skipped, never waited for.
+const maxDoubts = 64
+
+// NewShadow returns a Shadow that evaluates one decision in every again.
+func NewShadow(every int) *Shadow {
+	return &Shadow{every: uint64(max(1, every)), queue: make(chan doubt, maxDoubts)}
+}
+
+// Watch makes s look at the engine's decisions. It is to be called before the
+// engine decides.
+func (e *Engine) Watch(s *Shadow) { e.shadow = s }
+
+// draw takes a decision into the sample, sometimes.
+func (s *Shadow) draw(e *Engine, p *compile.Program, r authz.Request, f authz.Facts, d authz.Decision) {
+	if s.drawn.Add(1)%s.every != 0 {
+		return
+	}
+	r.Resource.Properties = maps.Clone(r.Resource.Properties)
+	select {
+	case s.queue <- doubt{e, p, r, f, d}:
+	default:
+		e.counts.Skipped.Add(1)
+	}
+}
+
+// Run evaluates what was drawn until ctx ends. A difference is an alarm, and
+// switches the program off: OPA decides, and lists refuse.
+func (s *Shadow) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case d := <-s.queue:
+			d.check(ctx)
+		}
+	}
+}
+
+func (d doubt) check(ctx context.Context) {
+	e := d.engine
+	want, err := e.byOPA(ctx, d.request, d.facts)
+	if ctx.Err() != nil {
+		return
+	}
+	e.counts.Checked.Add(1)
+	if err == nil && compile.Same(d.decision, want) {
+		return
+	}
+	e.counts.Differs.Add(1)
+	e.program.CompareAndSwap(d.program, nil)
+	slog.ErrorContext(ctx, "the compiled policy and OPA differ; the program is switched off", "revision", e.revision,
+		"action", d.request.Action, "program", d.decision.Code, "opa", want.Code, "error", err)
+}
