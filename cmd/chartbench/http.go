@@ -205,7 +205,7 @@ func (t *target) answer(ctx context.Context) ([]byte, error) {
 func (c *httpCommand) newReport(ctx context.Context) *report {
 	r := &report{Scenario: "http", Machine: thisMachine(), Setup: map[string]any{
 		"clients": c.Clients, "practitioners": c.Practitioners, "grants": c.Grants, "questions": c.Questions,
-		"rounds": c.Rounds, "seconds": c.Seconds, "record": "durable before the answer",
+		"rounds": c.Rounds, "seconds": c.Seconds, "record": "written before the answer, synced every CHARTGATE_SPOOL_SYNC (100ms unless set)",
 	}}
 	if c.OPA != "" {
 		r.Setup["opa"] = opaVersion(ctx, c.OPA)

@@ -35,6 +35,7 @@ func main() {
 		kong.Name("chartbench"),
 		kong.Description("Measures Chartgate on this machine."),
 		kong.UsageOnError(),
+		kong.Vars{"spool_dir": ""},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err := command.Run(); err != nil {

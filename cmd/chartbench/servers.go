@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -42,10 +43,10 @@ func (floorServer) Run(ctx context.Context) error {
 
 // sidecarServer is the sidecar as cmd/sidecar runs it, with a Redis in process
 // unless REDIS_URL names one.
-type sidecarServer struct{}
+type sidecarServer struct{ halves.Spool }
 
 // Run serves until the parent is through.
-func (sidecarServer) Run(ctx context.Context) error {
+func (c *sidecarServer) Run(ctx context.Context) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	slog.SetDefault(log)
 	secrets := halves.ReadSecrets()
@@ -68,6 +69,7 @@ func (sidecarServer) Run(ctx context.Context) error {
 	half, err := halves.Sidecar(ctx, halves.Config{
 		DatabaseURL: secrets.DatabaseURL, RedisURL: secrets.RedisURL, APIKey: secrets.APIKey, KeyScopes: []string{web.ScopeAsk},
 		PublicURL: "http://127.0.0.1", Engine: engine, Log: log,
+		SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync,
 	})
 	if err != nil {
 		return err
@@ -80,10 +82,13 @@ func (sidecarServer) Run(ctx context.Context) error {
 	return half.Serve(ctx, listener)
 }
 
-// startSidecar starts a sidecar on s and returns it with a key for it.
+// startSidecar starts a sidecar on s and returns it with a key for it. Its
+// decisions are kept on the disk of the temporary folder: CHARTGATE_SPOOL_SYNC
+// says how often they are synced.
 func startSidecar(ctx context.Context, s *store) (*process, string, error) {
 	key := "bench_" + rand.Text()
-	p, err := startSelf(ctx, "serve-sidecar", "DATABASE_URL="+s.url, "CHARTGATE_API_KEY="+key)
+	p, err := startSelf(ctx, "serve-sidecar", "DATABASE_URL="+s.url, "CHARTGATE_API_KEY="+key,
+		"CHARTGATE_SPOOL_DIR="+filepath.Join(s.folder, "spool"))
 	if err != nil {
 		return nil, "", err
 	}

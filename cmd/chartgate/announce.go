@@ -34,6 +34,8 @@ curl -sS -w '\n' %[1]s/access/v1/evaluation -H 'Authorization: Bearer %[3]s' -H 
 He may not open that of client-2, until admin-1 gives him access:
 
 curl -sS -w '\n' %[2]s/api/v1/practices/practice-1/clients/client-2/grants -H 'Authorization: Bearer %[3]s' -H 'Chartgate-Actor: admin-1' -H 'Content-Type: application/json' -d '{"user":"practitioner-1","reason":"cover"}'
+
+client-1 has a second profile, client-1-ot, with practitioner-2; portal-1 is the one portal login of both.
 `, a.sidecar, a.control, a.key)
 	}
 	fmt.Fprintln(out, "\nCtrl-C stops everything.")

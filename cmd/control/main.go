@@ -1,7 +1,8 @@
 // Command control is where access is administered over HTTP: members, grants,
-// settings. It is the only writer of facts in Postgres (DATABASE_URL), takes
-// the database role chartgate_control, and asks the same policy as the sidecars
-// whether the actor may. Its policy is the one that is built in.
+// settings, client profiles and the portal. It is the only writer of facts in
+// Postgres (DATABASE_URL), takes the database role chartgate_control, and asks
+// the same policy as the sidecars whether the actor may. Its policy is the one
+// that is built in.
 package main
 
 import (
@@ -23,14 +24,17 @@ import (
 	"chartgate/internal/web"
 )
 
-// config is all that can be set, beside DATABASE_URL and CHARTGATE_API_KEY.
+// config is all that can be set, beside DATABASE_URL, CHARTGATE_API_KEY and
+// CHARTGATE_NOTICE_SECRET.
 type config struct {
 	Addr string `env:"CHARTGATE_CONTROL_ADDR" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where it answers. Port 0 takes a free one. Default: ${default}."`
 	halves.Tokens
+	halves.Notices
 }
 
 func (c config) faults(secrets halves.Secrets) error {
 	faults := append(secrets.Faults(), c.Tokens.Faults()...)
+	faults = append(faults, c.Notices.Faults(secrets)...)
 	faults = append(faults, halves.CheckAddr("--addr", c.Addr))
 	if secrets.DatabaseURL == "" {
 		faults = append(faults, errors.New("DATABASE_URL is not set: postgres://user:password@host/database"))
@@ -40,7 +44,7 @@ func (c config) faults(secrets halves.Secrets) error {
 
 func main() {
 	var c config
-	kong.Parse(&c, kong.Name("control"), kong.Description("Administers access over HTTP. Settings in the environment only: DATABASE_URL, CHARTGATE_API_KEY."))
+	kong.Parse(&c, kong.Name("control"), kong.Description("Administers access over HTTP. Settings in the environment only: DATABASE_URL, CHARTGATE_API_KEY, CHARTGATE_NOTICE_SECRET."))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -73,6 +77,7 @@ func run(ctx context.Context, c config) error {
 	half, err := halves.Control(ctx, halves.Config{
 		DatabaseURL: secrets.DatabaseURL,
 		APIKey:      secrets.APIKey, KeyScopes: scopes(), Tokens: c.Tokens, Engine: engine, Log: log,
+		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret,
 	})
 	if err != nil {
 		return err

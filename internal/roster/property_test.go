@@ -1,6 +1,7 @@
 package roster_test
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,6 +16,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
+
+// Each check is several imports: forty are enough for every run, more can be
+// asked for by -rapid.checks.
+func init() { _ = flag.Set("rapid.checks", "40") }
 
 // TestImportAgainChangesNothing: a random roster, in CSV or NDJSON, its rows
 // and files in any order, gives the same facts; imported again, whatever the

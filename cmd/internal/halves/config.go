@@ -26,14 +26,16 @@ import (
 // Secrets come from the environment only: what stands on a command line is
 // seen by everybody on the machine.
 type Secrets struct {
-	DatabaseURL string // DATABASE_URL
-	RedisURL    string // REDIS_URL
-	APIKey      string // CHARTGATE_API_KEY
+	DatabaseURL  string // DATABASE_URL
+	RedisURL     string // REDIS_URL
+	APIKey       string // CHARTGATE_API_KEY
+	NoticeSecret string // CHARTGATE_NOTICE_SECRET
 }
 
 // ReadSecrets reads them from the environment. What is not set is "".
 func ReadSecrets() Secrets {
-	return Secrets{DatabaseURL: os.Getenv("DATABASE_URL"), RedisURL: os.Getenv("REDIS_URL"), APIKey: os.Getenv("CHARTGATE_API_KEY")}
+	return Secrets{DatabaseURL: os.Getenv("DATABASE_URL"), RedisURL: os.Getenv("REDIS_URL"), APIKey: os.Getenv("CHARTGATE_API_KEY"),
+		NoticeSecret: os.Getenv("CHARTGATE_NOTICE_SECRET")}
 }
 
 // Faults lists what is wrong with what is set.

@@ -7,6 +7,7 @@ import (
 	"chartgate/internal/control"
 	"chartgate/internal/feed"
 	"chartgate/internal/postgres"
+	"chartgate/internal/profiles"
 	"chartgate/internal/record"
 	"chartgate/internal/web"
 )
@@ -40,7 +41,12 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
+	courier, err := c.Notices.courier(c.NoticeSecret, c.Log)
+	if err != nil {
+		return half, err
+	}
 	half.services = append(half.services,
+		profiles.NewDelivery(pool, courier, c.Log).Run,
 		func(ctx context.Context) error { return feed.Prune(ctx, pool) },
 		func(ctx context.Context) error { return record.RunKeeper(ctx, pool, c.Log) })
 
