@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,6 +88,9 @@ func fillSettings(p point, f *authz.Facts) error {
 			return impossible{"authz.Settings always has " + name}
 		}
 		setting, _ := settingOf(path)
+		if list, ok := v.([]string); ok && setting.Always != "" && !slices.Contains(list, setting.Always) {
+			return impossible{"authz.NewSettings puts " + setting.Always + " into " + name + " whatever is said"}
+		}
 		overrides[name] = setting.Write(v)
 	}
 	s, err := authz.NewSettings(authz.DefaultPreset, overrides)

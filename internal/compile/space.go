@@ -367,7 +367,7 @@ func domainOf(path string, constants []ast.Value) domain {
 
 // blankIsAbsent reports that authz.Document leaves an empty text out.
 func blankIsAbsent(path string) bool {
-	return path == "client.assigned" || path == "context.purpose" || path == "context.portal_profile"
+	return slices.Contains([]string{"client.assigned", "portal.relationship", "context.purpose", "context.portal_profile"}, path)
 }
 
 func settingOf(path string) (authz.Setting, bool) {
@@ -401,7 +401,11 @@ func settingDomain(s authz.Setting, constants []ast.Value) domain {
 		}
 		return append(d, s.Max)
 	}
-	return domain{[]string{}, slices.Sorted(slices.Values(s.Allowed))}
+	least := []string{}
+	if s.Always != "" {
+		least = append(least, s.Always)
+	}
+	return domain{least, slices.Sorted(slices.Values(s.Allowed))}
 }
 
 // optional are the tables that may be absent. A point always says whether they

@@ -22,8 +22,6 @@ type client struct {
 	primary                        string   // the primary profile of its star; its own id when it is the primary one; "" without a star
 }
 
-func (c *client) name() string { return c.firstName + " " + c.lastName }
-
 // secondary reports whether c points to another profile of the same person.
 func (c *client) secondary() bool { return c.primary != "" && c.primary != c.id }
 

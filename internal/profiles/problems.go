@@ -38,7 +38,7 @@ func refused(typ, pointer, detail string) error {
 func linkRefused(pointer, detail string) error { return refused("link-refused", pointer, detail) }
 
 func malformed(pointer, detail string) error {
-	return &authz.Problem{Kind: authz.ErrMalformed, Type: "malformed", Detail: strings.TrimPrefix(pointer, "/") + " " + detail,
+	return &authz.Problem{Kind: authz.ErrMalformed, Type: "malformed", Detail: strings.TrimSpace(strings.TrimPrefix(pointer, "/") + " " + detail),
 		Fields: []authz.Field{{Pointer: pointer, Detail: detail}}}
 }
 
