@@ -2,6 +2,7 @@ package halves
 
 import (
 	"chartgate/internal/facts"
+	"chartgate/internal/pdp"
 	"chartgate/internal/record"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,4 +40,18 @@ func registerSidecar(registry *prometheus.Registry, source *facts.Source, spool 
 	counter("decisions_recorded_total", "Decisions put on record.", nil, func() float64 { return float64(s.Recorded.Load()) })
 	counter("decisions_lost_total", "Decisions that were on record and cannot be found any more: must stay 0.", nil, func() float64 { return float64(s.Lost.Load()) })
 	counter("record_refused_total", "Calls that were refused because their decisions could not be put on record.", nil, func() float64 { return float64(s.Refused.Load()) })
+}
+
+// registerEngine says who decides: the compiled policy or OPA, and whether the
+// two agree.
+func registerEngine(registry *prometheus.Registry, engine *pdp.Engine) {
+	c := engine.Counts()
+	counter := func(name, help string, labels prometheus.Labels, read func() uint64) {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "chartgate_" + name, Help: help, ConstLabels: labels},
+			func() float64 { return float64(read()) }))
+	}
+	counter("evaluations_total", "Evaluations of the policy.", prometheus.Labels{"by": "program"}, c.Program.Load)
+	counter("evaluations_total", "Evaluations of the policy.", prometheus.Labels{"by": "opa"}, c.OPA.Load)
+	counter("evaluations_checked_total", "Evaluations by the program that OPA made again.", nil, c.Checked.Load)
+	counter("evaluations_differ_total", "Of those, the ones that differ: must stay 0.", nil, c.Differs.Load)
 }

@@ -78,8 +78,14 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 		return half, err
 	}
 
+	if !c.Engine.OwnPolicy() {
+		shadow := pdp.NewShadow(checkedShare)
+		c.Engine.Watch(shadow)
+		half.services = append(half.services, shadow.Run, func(ctx context.Context) error { return certify(ctx, c) })
+	}
 	metrics := web.NewMetrics()
 	registerSidecar(metrics.Registry, source, recorder)
+	registerEngine(metrics.Registry, c.Engine)
 
 	server, err := sidecar.New(sidecar.Options{
 		PDP:       pdp.New(c.Engine, source, recorder),
@@ -94,4 +100,22 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	}
 	half.app, half.health = server.App, server.Health
 	return half, nil
+}
+
+// checkedShare: one of so many decisions of the compiled policy is evaluated
+// again by OPA, in the background.
+const checkedShare = 1000
+
+// certify compiles the policy while OPA decides already. A policy that cannot
+// be certified stays with OPA, which is right and slower.
+func certify(ctx context.Context, c Config) error {
+	report, err := c.Engine.Certify(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		c.Log.Error("the compiled policy is not used, OPA decides", "error", err)
+	default:
+		c.Log.Info("the compiled policy decides", "policy", c.Engine.Revision(), "certified", report.String())
+	}
+	return nil
 }
