@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"chartgate/cmd/internal/halves"
 	"chartgate/internal/postgres"
@@ -16,6 +19,7 @@ import (
 // recordCommand is what can be done with the permanent record.
 type recordCommand struct {
 	Verify recordVerify `cmd:"" help:"Follow every chain of the record: finds what was altered, removed, reordered or cut off."`
+	Export recordExport `cmd:"" help:"Write decisions or changes as lines of JSON. The export is on record itself."`
 }
 
 // recordVerify exits with status 1 if the record is not whole.
@@ -83,4 +87,41 @@ func (c *recordVerify) keepAnchors(anchors []record.Anchor) error {
 		return fmt.Errorf("--write-anchors: %w", err)
 	}
 	return nil
+}
+
+// recordExport writes what fits, oldest first.
+type recordExport struct {
+	What     string    `arg:"" enum:"decisions,changes" help:"decisions or changes."`
+	Actor    string    `required:"" placeholder:"USER" help:"The user id of who takes the export."`
+	Practice string    `placeholder:"PRACTICE" help:"Only of this practice."`
+	Client   string    `placeholder:"CLIENT" help:"Only of this client."`
+	User     string    `placeholder:"USER" help:"Only of this user."`
+	From     time.Time `format:"2006-01-02" placeholder:"DAY" help:"Not before this day (UTC)."`
+	To       time.Time `format:"2006-01-02" placeholder:"DAY" help:"Before this day (UTC)."`
+	Reason   string    `help:"Why, as the record will say."`
+	storeFlags
+}
+
+// Run writes to standard output, and says on standard error how many.
+func (c *recordExport) Run(ctx context.Context) error {
+	return c.with(ctx, func(url string) error {
+		pool, err := postgres.Open(ctx, url, "", 2)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		export := record.ExportDecisions
+		if c.What == "changes" {
+			export = record.ExportChanges
+		}
+		by := record.Read{Actor: c.Actor, Reason: c.Reason}
+		q := record.Query{Practice: c.Practice, Client: c.Client, User: c.User, From: c.From, To: c.To}
+		return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { // not begun again: what was written is out
+			n, err := export(ctx, tx, by, q, os.Stdout)
+			if err == nil {
+				fmt.Fprintf(os.Stderr, "%d %s\n", n, c.What)
+			}
+			return err
+		})
+	})
 }

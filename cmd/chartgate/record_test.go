@@ -30,6 +30,13 @@ func TestRecordVerify(t *testing.T) {
 		t.Errorf("a record that nobody touched: %s", said)
 	}
 
+	if said := output(t, nil, "record", "export", "decisions", "--state-dir", state, "--actor", "admin-1", "--client", "client-2"); strings.Count(said, "\n") != 1 || !strings.Contains(said, `"code":"no_basis"`) {
+		t.Errorf("exported decisions: %s", said)
+	}
+	if said := output(t, nil, "record", "export", "changes", "--state-dir", state, "--actor", "admin-1"); !strings.Contains(said, `"action":"record.export"`) {
+		t.Errorf("exported changes: %s", said)
+	}
+
 	s, err := embedded.StartPostgres(t.Context(), embedded.PostgresOptions{Dir: filepath.Join(state, "postgres")})
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package record
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"log/slog"
@@ -273,8 +272,4 @@ func readMark(folder string) uint64 {
 		return 0
 	}
 	return binary.LittleEndian.Uint64(b[16:])
-}
-
-func (d damaged) String() string {
-	return fmt.Sprintf("%s: %d bytes at %d hold no whole group", d.path, d.size, d.offset)
 }
