@@ -173,7 +173,7 @@ func (c *converter) body(b ast.Body, e env, k func(env) *Formula) *Formula {
 func (c *converter) pick(b ast.Body, e env) int {
 	for _, loops := range []bool{false, true} {
 		for i, expr := range b {
-			if ready(expr, e, loops) {
+			if c.ready(expr, e, loops) && settled(b, i, e) {
 				return i
 			}
 		}
@@ -182,7 +182,7 @@ func (c *converter) pick(b ast.Body, e env) int {
 	return 0
 }
 
-func ready(expr *ast.Expr, e env, loops bool) bool {
+func (c *converter) ready(expr *ast.Expr, e env, loops bool) bool {
 	switch t := expr.Terms.(type) {
 	case *ast.Every:
 		return evaluable(t.Domain, e, loops)
@@ -194,13 +194,50 @@ func ready(expr *ast.Expr, e env, loops bool) bool {
 			a, b := evaluable(args[0], e, loops), evaluable(args[1], e, loops)
 			return (a && (b || isUnbound(args[1], e))) || (b && isUnbound(args[0], e))
 		}
+		arity, known := c.arity(t[0])
 		for i, arg := range args {
-			if !evaluable(arg, e, loops) && (i < len(args)-1 || !isUnbound(arg, e)) {
+			output := !known && i == len(args)-1 || known && i >= arity
+			if !evaluable(arg, e, loops) && !(output && isUnbound(arg, e)) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// settled reports that an expression with a body of its own shares no variable
+// without a value with the rest: it would take it for one of its own.
+func settled(b ast.Body, i int, e env) bool {
+	if !hasBody(b[i]) {
+		return true
+	}
+	own := map[ast.Var]bool{}
+	ast.WalkVars(b[i], func(v ast.Var) bool { own[v] = true; return false })
+	shared := false
+	for k, other := range b {
+		var terms any = other
+		if every, ok := other.Terms.(*ast.Every); ok {
+			terms = every.Domain
+		} else if hasBody(other) {
+			continue // its variables are its own, too
+		}
+		if k != i {
+			ast.WalkVars(terms, func(v ast.Var) bool {
+				_, bound := e.find(v)
+				shared = shared || (own[v] && !bound && !isRoot(v))
+				return false
+			})
+		}
+	}
+	return !shared
+}
+
+func hasBody(expr *ast.Expr) bool {
+	switch expr.Terms.(type) {
+	case *ast.Every, *ast.Not, *ast.LogicalAnd, *ast.LogicalOr:
+		return true
+	}
+	return false
 }
 
 func isRoot(v ast.Var) bool { return v == "input" || v == "data" }
@@ -242,8 +279,8 @@ func (c *converter) expr(expr *ast.Expr, e env, k func(env) *Formula) *Formula {
 	switch t := expr.Terms.(type) {
 	case *ast.SomeDecl:
 		return k(e)
-	case *ast.Every:
-		holds := c.every(t, e)
+	case *ast.Every, *ast.Not, *ast.LogicalAnd, *ast.LogicalOr:
+		holds := c.bodies(t, e)
 		if expr.Negated {
 			holds = not(holds)
 		}
@@ -263,6 +300,21 @@ func (c *converter) expr(expr *ast.Expr, e env, k func(env) *Formula) *Formula {
 		return c.call(expr.Negated, t, e, k)
 	}
 	c.fail(e, "this form of expression is not known", "")
+	return no
+}
+
+// bodies runs an expression that has bodies of its own.
+func (c *converter) bodies(terms any, e env) *Formula {
+	switch t := terms.(type) {
+	case *ast.Every:
+		return c.every(t, e)
+	case *ast.Not: // of future.keywords.not: nothing is looked up before it
+		return not(c.body(t.Body, e, leadsOn))
+	case *ast.LogicalAnd:
+		return and(c.body(t.Lhs, e, leadsOn), c.body(t.Rhs, e, leadsOn))
+	case *ast.LogicalOr:
+		return or(c.body(t.Lhs, e, leadsOn), c.body(t.Rhs, e, leadsOn))
+	}
 	return no
 }
 
@@ -353,7 +405,7 @@ func (c *converter) equal(a, b symbol, e env) *Formula {
 		a, b = b, a
 	}
 	if a.test == nil {
-		return atom(OpEqual, c.operand(a, e), c.operand(b, e))
+		return atom(OpEqual, c.compared(a, e), c.compared(b, e))
 	}
 	switch {
 	case b.value == nil:
@@ -364,6 +416,17 @@ func (c *converter) equal(a, b symbol, e env) *Formula {
 		return and(a.defined, not(a.test))
 	}
 	return no
+}
+
+// compared is the operand of a comparison, which a table is not: only whether
+// it is there can be asked.
+func (c *converter) compared(s symbol, e env) Operand {
+	if s.at != nil && s.at.Loop == 0 {
+		if f, _ := c.forms(s.at.Path); f == formObject {
+			c.fail(e, "a whole table is compared", "name the member that is meant")
+		}
+	}
+	return c.operand(s, e)
 }
 
 func (c *converter) operand(s symbol, e env) Operand {

@@ -42,8 +42,10 @@ type operand struct {
 	texts []string // of a constant collection of texts only
 }
 
-// maxLoops is how deep loops may stand in each other.
+// maxLoops is how many loops may follow, or stand in, each other in one rule.
 const maxLoops = 3
+
+var errDeep = fmt.Errorf("it loops over more than %d lists, one after another", maxLoops)
 
 // frame is one evaluation. It lives on the stack.
 type frame struct {
@@ -70,10 +72,7 @@ func (c *code) add(f *Formula) (int32, error) {
 	n := node{kind: f.Kind, op: f.Op, memo: -1, uses: 1}
 	if f.Kind == KindAtom || f.Kind == KindExists {
 		if f.Loop > maxLoops {
-			return 0, fmt.Errorf("loops stand %d deep in each other, at most %d are run", f.Loop, maxLoops)
-		}
-		if err := checkTables(f); err != nil {
-			return 0, err
+			return 0, errDeep
 		}
 		n.loop = int8(f.Loop - 1)
 		n.a, n.b = prepared(f.A), prepared(f.B)
@@ -96,15 +95,6 @@ func closed(f *Formula) bool {
 	is := true
 	f.places(func(o Operand) { is = is && o.Loop == 0 })
 	return is
-}
-
-// checkTables refuses to compare a whole table of the facts document.
-func checkTables(f *Formula) error {
-	whole := func(o Operand) bool { return !o.isConst() && o.Loop == 0 && shape[o.Path].form == formObject }
-	if f.Kind == KindAtom && !unary(f.Op) && (whole(f.A) || whole(f.B)) {
-		return fmt.Errorf("%s compares a whole table", f)
-	}
-	return nil
 }
 
 func prepared(o Operand) operand {

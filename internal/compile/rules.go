@@ -146,11 +146,12 @@ var textTests = map[string]Op{"startswith": OpStartsWith, "endswith": OpEndsWith
 // call runs a builtin or a function of the policy. Its arguments are looked up
 // before a `not`: what is undefined fails either way, as in Rego.
 func (c *converter) call(negated bool, t []*ast.Term, e env, k func(env) *Formula) *Formula {
-	operator, ok := t[0].Value.(ast.Ref)
+	arity, ok := c.arity(t[0])
 	if !ok {
-		c.fail(e, "something unknown is called", "")
+		c.fail(e, fmt.Sprintf("the function %s is used on what is not known", t[0]),
+			"compare with ==, !=, <, <=, >, >=, in, startswith, endswith, contains or is_…")
 	}
-	arity := c.arity(operator, e)
+	operator := t[0].Value.(ast.Ref)
 	return c.terms(t[1:1+arity], nil, e, func(args []symbol, e env) *Formula {
 		if len(t)-1 == arity {
 			if negated {
@@ -182,26 +183,28 @@ func (c *converter) terms(t []*ast.Term, done []symbol, e env, k func([]symbol, 
 	})
 }
 
-// arity is the number of arguments of a builtin or function.
-func (c *converter) arity(operator ast.Ref, e env) int {
-	name := operator.String()
-	if _, ok := comparisons[name]; ok {
-		return 2
+// arity is the number of arguments of a builtin or function; false where it is
+// not translated.
+func (c *converter) arity(operator *ast.Term) (int, bool) {
+	ref, ok := operator.Value.(ast.Ref)
+	if !ok {
+		return 0, false
 	}
-	if _, ok := textTests[name]; ok {
-		return 2
-	}
-	if _, ok := typeTests[name]; ok {
-		return 1
-	}
-	if operator.HasPrefix(ast.DefaultRootRef) {
-		if _, rules, n := c.from.find(operator); n == len(operator) {
-			return len(rules[0].Head.Args)
+	name := ref.String()
+	_, compares := comparisons[name]
+	_, asksTexts := textTests[name]
+	_, asksType := typeTests[name]
+	switch {
+	case compares, asksTexts:
+		return 2, true
+	case asksType:
+		return 1, true
+	case ref.HasPrefix(ast.DefaultRootRef):
+		if _, rules, n := c.from.find(ref); n == len(ref) {
+			return len(rules[0].Head.Args), true
 		}
 	}
-	c.fail(e, fmt.Sprintf("the function %s is used on what is not known", name),
-		"compare with ==, !=, <, <=, >, >=, in, startswith, endswith, contains or is_…")
-	return 0
+	return 0, false
 }
 
 // invoke leads on with the value of one call.
@@ -218,10 +221,10 @@ func (c *converter) invoke(operator ast.Ref, args []symbol, e env, k next) *Form
 		case args[0].test != nil || args[1].test != nil:
 			return k(c.onTests(name, args, e), e)
 		}
-		return k(symbol{test: makes(c.operand(args[0], e), c.operand(args[1], e)), defined: yes}, e)
+		return k(symbol{test: makes(c.compared(args[0], e), c.compared(args[1], e)), defined: yes}, e)
 	}
 	if op, ok := textTests[name]; ok {
-		a, b := c.operand(args[0], e), c.operand(args[1], e)
+		a, b := c.compared(args[0], e), c.compared(args[1], e)
 		texts := and(atom(OpIsText, a, Operand{}), atom(OpIsText, b, Operand{}))
 		return k(symbol{test: atom(op, a, b), defined: texts}, e)
 	}

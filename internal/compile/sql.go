@@ -223,10 +223,10 @@ func (w *writer) conjunction(kids []*Formula, negated bool) (string, error) {
 	return w.list(kids, " AND ", negated)
 }
 
-// inRows writes what speaks of optional rows that are not open within them.
+// inRows writes what holds only where optional rows are there within them.
 func (w *writer) inRows(f *Formula, write func() (string, error)) (string, error) {
 	for _, name := range slices.Sorted(maps.Keys(w.rows)) {
-		if !w.opened[name] && w.speaks(f, name) {
+		if !w.opened[name] && w.needs(f, name) {
 			return w.open(name, func() (string, error) { return w.where(f, false) })
 		}
 	}
