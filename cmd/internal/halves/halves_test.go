@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"chartgate/bundles"
 	"chartgate/cmd/internal/halves"
@@ -103,6 +104,18 @@ func call(t *testing.T, method, address, body string) (int, string) {
 	return response.StatusCode, string(answer)
 }
 
+// becomesReady asks until a half is ready: a sidecar is, once its first poll of
+// the change feed is complete.
+func becomesReady(t *testing.T, base string) (int, string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		status, answer := call(t, http.MethodGet, base+"/readyz", "")
+		if status == http.StatusOK || time.Now().After(deadline) {
+			return status, answer
+		}
+	}
+}
+
 const question = `{"subject":{"type":"user","id":"practitioner-1"},"action":{"name":"chart.open"},"resource":{"type":"client","id":"client-2"}}`
 
 func mayOpen(t *testing.T, sidecar string) bool {
@@ -133,7 +146,7 @@ func TestHalvesApart(t *testing.T) {
 	}
 	control := serve(t, half)
 	for _, base := range []string{sidecar, control} {
-		if status, answer := call(t, http.MethodGet, base+"/readyz", ""); status != http.StatusOK {
+		if status, answer := becomesReady(t, base); status != http.StatusOK {
 			t.Errorf("%d %s", status, answer)
 		}
 	}
@@ -186,7 +199,7 @@ func TestSidecarWithoutRedis(t *testing.T) {
 	if mayOpen(t, sidecar) {
 		t.Error("allowed")
 	}
-	status, answer := call(t, http.MethodGet, sidecar+"/readyz", "")
+	status, answer := becomesReady(t, sidecar)
 	if status != http.StatusOK || !strings.Contains(answer, "redis does not answer") {
 		t.Errorf("%d %s", status, answer)
 	}
