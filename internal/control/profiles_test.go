@@ -257,7 +257,7 @@ func TestCallersOfProfilesAndPortal(t *testing.T) {
 		t.Errorf("%s", a.text)
 	}
 	d.refused(abroad.portal("portal-1", "POST", "/session", `{"client": "client-1"}`), 404, "not-found")
-	d.refused(portal.portal("portal-1", "POST", "/session", `{"client": "` + strings.Repeat("x", 129) + `"}`), 404, "not-found")
+	d.refused(portal.portal("portal-1", "POST", "/session", `{"client": "`+strings.Repeat("x", 129)+`"}`), 404, "not-found")
 
 	// Who may not see a client learns nothing of it on any of these routes (promise P8).
 	for _, c := range []struct{ method, path, body string }{
