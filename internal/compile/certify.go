@@ -175,10 +175,11 @@ func (c *certifier) leave(name string, err error) {
 func (c *certifier) settings(read []string) {
 	for _, path := range read {
 		if setting, ok := settingOf(path); ok {
-			for _, v := range []any{absent, unknownWord, nil, []any{unknownWord}} {
-				if _, isNumber := setting.Default.(int64); isNumber && v == nil {
-					continue // none
-				}
+			odd := []any{absent, unknownWord, []any{unknownWord}, 1.5, map[string]any{}}
+			if setting.Always != "" {
+				odd = append(odd, []string{})
+			}
+			for _, v := range odd {
 				if _, err := concrete("", point{"settings": "present", path: v, "member": absent, "client": absent,
 					"grant": absent, "portal": absent, propertiesPath: absent}); err != nil {
 					c.lost(err)

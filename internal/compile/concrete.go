@@ -93,6 +93,12 @@ func fillSettings(p point, f *authz.Facts) error {
 	if err != nil {
 		return impossible{"authz.NewSettings: " + err.Error()}
 	}
+	for path, v := range p {
+		name, ok := strings.CutPrefix(path, "settings.")
+		if kept := s.Value(name); ok && !reflect.DeepEqual(kept, v) {
+			return impossible{fmt.Sprintf("authz.NewSettings keeps %s %v as %v", name, v, kept)}
+		}
+	}
 	f.Settings = s
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -170,20 +171,27 @@ func (g *group) single(path string) (domain, error) {
 // lists lists every set of the words that a list is asked for, with and without
 // an unknown one.
 func (g *group) lists(path string) (domain, error) {
-	words := []string{unknownWord}
 	if s, ok := settingOf(path); ok {
-		words = s.Allowed
-	} else {
-		for _, c := range g.constants {
-			if s, ok := c.(ast.String); ok && !slices.Contains(words, string(s)) {
-				words = append(words, string(s))
-			}
+		return settingDomain(s, g.constants), nil
+	}
+	words := []string{unknownWord}
+	for _, c := range g.constants {
+		if s, ok := c.(ast.String); ok && !slices.Contains(words, string(s)) {
+			words = append(words, string(s))
 		}
 	}
 	if len(words) > 8 {
 		return nil, fmt.Errorf("input.%s is asked for %d words", path, len(words))
 	}
 	var d domain
+	for _, list := range subsets(words) {
+		d = append(d, list)
+	}
+	return d, nil
+}
+
+func subsets(words []string) [][]string {
+	var out [][]string
 	for set := range 1 << len(words) {
 		list := []string{}
 		for i, w := range words {
@@ -192,9 +200,9 @@ func (g *group) lists(path string) (domain, error) {
 			}
 		}
 		slices.Sort(list) // as settings are kept
-		d = append(d, list)
+		out = append(out, list)
 	}
-	return d, nil
+	return out
 }
 
 // partitions lists every way in which places can be equal to each other and to
@@ -367,7 +375,11 @@ func domainOf(path string, constants []ast.Value) domain {
 
 // blankIsAbsent reports that authz.Document leaves an empty text out.
 func blankIsAbsent(path string) bool {
-	return path == "client.assigned" || path == "context.purpose" || path == "context.portal_profile"
+	switch path {
+	case "client.assigned", "portal.relationship", "context.purpose", "context.portal_profile":
+		return true
+	}
+	return false
 }
 
 func settingOf(path string) (authz.Setting, bool) {
@@ -379,29 +391,43 @@ func settingOf(path string) (authz.Setting, bool) {
 	return authz.Catalogue[i], true
 }
 
-// settingDomain lists what a setting can be; that it can be nothing else is
-// proved by the one function that makes settings (see certifier.settings).
+// settingDomain lists what a setting can be: what authz.NewSettings, the one
+// function that makes settings, keeps of every value that the catalogue allows.
+// That there is nothing else is tried by certifier.settings.
 func settingDomain(s authz.Setting, constants []ast.Value) domain {
-	var d domain
+	var said []any
 	switch s.Default.(type) {
 	case bool:
-		return domain{false, true}
+		said = []any{false, true}
 	case string:
 		for _, w := range s.Allowed {
-			d = append(d, w)
+			said = append(said, w)
 		}
-		return d
 	case int64:
-		d = append(d, s.Min)
+		said = append(said, s.Min, s.Max)
 		for _, c := range constants {
 			if n, ok := c.(ast.Number); ok {
 				i, _ := n.Int64()
-				d = append(d, i-1, i, i+1)
+				said = append(said, i-1, i, i+1)
 			}
 		}
-		return append(d, s.Max)
+	default:
+		for _, list := range subsets(s.Allowed) {
+			said = append(said, list)
+		}
 	}
-	return domain{[]string{}, slices.Sorted(slices.Values(s.Allowed))}
+	var d domain
+	for _, v := range said {
+		made, err := authz.NewSettings(authz.DefaultPreset, map[string]any{s.Name: s.Write(v)})
+		if err != nil {
+			continue // a number out of range
+		}
+		kept := made.Value(s.Name)
+		if !slices.ContainsFunc(d, func(known any) bool { return reflect.DeepEqual(known, kept) }) {
+			d = append(d, kept)
+		}
+	}
+	return d
 }
 
 // optional are the tables that may be absent. A point always says whether they
