@@ -45,6 +45,16 @@ type group struct {
 	atoms     []*Formula
 }
 
+// String names the group: equal ones have equal places and atoms.
+func (g *group) String() string {
+	keys := slices.Clone(g.paths)
+	for _, a := range g.atoms {
+		keys = append(keys, a.key)
+	}
+	slices.Sort(keys)
+	return strings.Join(slices.Compact(keys), "; ")
+}
+
 // groupsOf splits the places of formulas into those that are compared with each
 // other. The error says what cannot be enumerated.
 func groupsOf(formulas ...*Formula) ([]*group, error) {
@@ -449,7 +459,9 @@ func tableOf(path string) string {
 // formula's atoms tell apart, and, beside, each value, each order of times and
 // each way to be equal by itself, the other groups drawn at random. Every
 // optional table that it reads is there and absent.
-func product(f *Formula, rng *rand.Rand) ([]point, error) {
+// Single values are varied once for each set of atoms: tried says for which it
+// was done.
+func product(f *Formula, tried map[string]bool, rng *rand.Rand) ([]point, error) {
 	groups, err := groupsOf(f)
 	if err != nil {
 		return nil, err
@@ -471,7 +483,7 @@ func product(f *Formula, rng *rand.Rand) ([]point, error) {
 				start[t] = "present"
 			}
 		}
-		points, err := spread(start, groups, rng)
+		points, err := spread(start, groups, tried, rng)
 		if err != nil {
 			return nil, err
 		}
@@ -484,8 +496,9 @@ func product(f *Formula, rng *rand.Rand) ([]point, error) {
 const maxProduct = 20_000
 
 // spread is product with the tables decided.
-func spread(start point, groups []*group, rng *rand.Rand) ([]point, error) {
+func spread(start point, groups []*group, tried map[string]bool, rng *rand.Rand) ([]point, error) {
 	var classes [][][]point // of each group: of each class: its assignments
+	var again []bool        // of each group: its single values were tried
 	size := 1
 	for _, g := range groups {
 		if len(g.paths) == 1 && shape[g.paths[0]].form == formObject {
@@ -497,6 +510,8 @@ func spread(start point, groups []*group, rng *rand.Rand) ([]point, error) {
 			return nil, err
 		}
 		classes = append(classes, g.classes(assignments))
+		again = append(again, tried[g.String()])
+		tried[g.String()] = true
 		if size *= len(classes[len(classes)-1]); size > maxProduct {
 			return nil, fmt.Errorf("more than %d points", maxProduct)
 		}
@@ -513,6 +528,9 @@ func spread(start point, groups []*group, rng *rand.Rand) ([]point, error) {
 		points = next
 	}
 	for i, group := range classes {
+		if again[i] {
+			continue
+		}
 		for _, class := range group {
 			for _, assignment := range class[min(1, len(class)):] {
 				p := start.with(assignment)
