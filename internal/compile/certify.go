@@ -121,7 +121,7 @@ func (c *certifier) plan(source Source, decision string, read []string) error {
 	}
 	rng := rand.New(rand.NewPCG(1, 2)) // the same points each time
 	c.settings(read)
-	done := map[string]bool{}
+	done, tried := map[string]bool{}, map[string]bool{}
 	assemblies := map[string]bool{}
 	splits := map[string]parts{}
 	reads := map[string]bool{}
@@ -139,7 +139,7 @@ func (c *certifier) plan(source Source, decision string, read []string) error {
 			if done[p.name+p.f.key] {
 				continue
 			}
-			points, err := product(p.f, rng)
+			points, err := product(p.f, tried, rng)
 			if err != nil {
 				c.leave(name, &Untranslatable{Rule: name + ": " + p.name, What: "its points cannot be listed: " + err.Error()})
 				break
@@ -175,10 +175,11 @@ func (c *certifier) leave(name string, err error) {
 func (c *certifier) settings(read []string) {
 	for _, path := range read {
 		if setting, ok := settingOf(path); ok {
-			for _, v := range []any{absent, unknownWord, nil, []any{unknownWord}} {
-				if _, isNumber := setting.Default.(int64); isNumber && v == nil {
-					continue // none
-				}
+			odd := []any{absent, unknownWord, []any{unknownWord}, 1.5, map[string]any{}}
+			if setting.Always != "" {
+				odd = append(odd, []string{})
+			}
+			for _, v := range odd {
 				if _, err := concrete("", point{"settings": "present", path: v, "member": absent, "client": absent,
 					"grant": absent, "portal": absent, propertiesPath: absent}); err != nil {
 					c.lost(err)
@@ -289,8 +290,8 @@ func (c *certifier) assemble(a *Action, s *space, reads, met map[string]bool, rn
 // How many points are drawn for an action, how many of them vary one place
 // after another, and how many are compared even if they show nothing new.
 const (
-	draws     = 600
-	sweeps    = 300
+	draws     = 300
+	sweeps    = 150
 	perAction = 12
 )
 

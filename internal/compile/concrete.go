@@ -3,7 +3,6 @@ package compile
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -88,14 +87,17 @@ func fillSettings(p point, f *authz.Facts) error {
 			return impossible{"authz.Settings always has " + name}
 		}
 		setting, _ := settingOf(path)
-		if list, ok := v.([]string); ok && setting.Always != "" && !slices.Contains(list, setting.Always) {
-			return impossible{"authz.NewSettings puts " + setting.Always + " into " + name + " whatever is said"}
-		}
 		overrides[name] = setting.Write(v)
 	}
 	s, err := authz.NewSettings(authz.DefaultPreset, overrides)
 	if err != nil {
 		return impossible{"authz.NewSettings: " + err.Error()}
+	}
+	for path, v := range p {
+		name, ok := strings.CutPrefix(path, "settings.")
+		if kept := s.Value(name); ok && !reflect.DeepEqual(kept, v) {
+			return impossible{fmt.Sprintf("authz.NewSettings keeps %s %v as %v", name, v, kept)}
+		}
 	}
 	f.Settings = s
 	return nil

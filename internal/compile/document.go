@@ -299,7 +299,7 @@ func readPortal(x *authz.Portal, p place) value {
 	case placePortalOwn:
 		return boolValue(x.Own)
 	case placePortalRelationship:
-		return textValue(x.Relationship)
+		return textOrNothing(x.Relationship)
 	case placePortalPermissions:
 		return listValue(x.Permissions)
 	case placePortalFeatures:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +43,16 @@ type group struct {
 	paths     []string
 	constants []ast.Value
 	atoms     []*Formula
+}
+
+// String names the group: equal ones have equal places and atoms.
+func (g *group) String() string {
+	keys := slices.Clone(g.paths)
+	for _, a := range g.atoms {
+		keys = append(keys, a.key)
+	}
+	slices.Sort(keys)
+	return strings.Join(slices.Compact(keys), "; ")
 }
 
 // groupsOf splits the places of formulas into those that are compared with each
@@ -170,20 +181,27 @@ func (g *group) single(path string) (domain, error) {
 // lists lists every set of the words that a list is asked for, with and without
 // an unknown one.
 func (g *group) lists(path string) (domain, error) {
-	words := []string{unknownWord}
 	if s, ok := settingOf(path); ok {
-		words = s.Allowed
-	} else {
-		for _, c := range g.constants {
-			if s, ok := c.(ast.String); ok && !slices.Contains(words, string(s)) {
-				words = append(words, string(s))
-			}
+		return settingDomain(s, g.constants), nil
+	}
+	words := []string{unknownWord}
+	for _, c := range g.constants {
+		if s, ok := c.(ast.String); ok && !slices.Contains(words, string(s)) {
+			words = append(words, string(s))
 		}
 	}
 	if len(words) > 8 {
 		return nil, fmt.Errorf("input.%s is asked for %d words", path, len(words))
 	}
 	var d domain
+	for _, list := range subsets(words) {
+		d = append(d, list)
+	}
+	return d, nil
+}
+
+func subsets(words []string) [][]string {
+	var out [][]string
 	for set := range 1 << len(words) {
 		list := []string{}
 		for i, w := range words {
@@ -192,9 +210,9 @@ func (g *group) lists(path string) (domain, error) {
 			}
 		}
 		slices.Sort(list) // as settings are kept
-		d = append(d, list)
+		out = append(out, list)
 	}
-	return d, nil
+	return out
 }
 
 // partitions lists every way in which places can be equal to each other and to
@@ -367,7 +385,11 @@ func domainOf(path string, constants []ast.Value) domain {
 
 // blankIsAbsent reports that authz.Document leaves an empty text out.
 func blankIsAbsent(path string) bool {
-	return slices.Contains([]string{"client.assigned", "portal.relationship", "context.purpose", "context.portal_profile"}, path)
+	switch path {
+	case "client.assigned", "portal.relationship", "context.purpose", "context.portal_profile":
+		return true
+	}
+	return false
 }
 
 func settingOf(path string) (authz.Setting, bool) {
@@ -379,33 +401,43 @@ func settingOf(path string) (authz.Setting, bool) {
 	return authz.Catalogue[i], true
 }
 
-// settingDomain lists what a setting can be; that it can be nothing else is
-// proved by the one function that makes settings (see certifier.settings).
+// settingDomain lists what a setting can be: what authz.NewSettings, the one
+// function that makes settings, keeps of every value that the catalogue allows.
+// That there is nothing else is tried by certifier.settings.
 func settingDomain(s authz.Setting, constants []ast.Value) domain {
-	var d domain
+	var said []any
 	switch s.Default.(type) {
 	case bool:
-		return domain{false, true}
+		said = []any{false, true}
 	case string:
 		for _, w := range s.Allowed {
-			d = append(d, w)
+			said = append(said, w)
 		}
-		return d
 	case int64:
-		d = append(d, s.Min)
+		said = append(said, s.Min, s.Max)
 		for _, c := range constants {
 			if n, ok := c.(ast.Number); ok {
 				i, _ := n.Int64()
-				d = append(d, i-1, i, i+1)
+				said = append(said, i-1, i, i+1)
 			}
 		}
-		return append(d, s.Max)
+	default:
+		for _, list := range subsets(s.Allowed) {
+			said = append(said, list)
+		}
 	}
-	least := []string{}
-	if s.Always != "" {
-		least = append(least, s.Always)
+	var d domain
+	for _, v := range said {
+		made, err := authz.NewSettings(authz.DefaultPreset, map[string]any{s.Name: s.Write(v)})
+		if err != nil {
+			continue // a number out of range
+		}
+		kept := made.Value(s.Name)
+		if !slices.ContainsFunc(d, func(known any) bool { return reflect.DeepEqual(known, kept) }) {
+			d = append(d, kept)
+		}
 	}
-	return domain{least, slices.Sorted(slices.Values(s.Allowed))}
+	return d
 }
 
 // optional are the tables that may be absent. A point always says whether they
@@ -427,7 +459,9 @@ func tableOf(path string) string {
 // formula's atoms tell apart, and, beside, each value, each order of times and
 // each way to be equal by itself, the other groups drawn at random. Every
 // optional table that it reads is there and absent.
-func product(f *Formula, rng *rand.Rand) ([]point, error) {
+// Single values are varied once for each set of atoms: tried says for which it
+// was done.
+func product(f *Formula, tried map[string]bool, rng *rand.Rand) ([]point, error) {
 	groups, err := groupsOf(f)
 	if err != nil {
 		return nil, err
@@ -449,7 +483,7 @@ func product(f *Formula, rng *rand.Rand) ([]point, error) {
 				start[t] = "present"
 			}
 		}
-		points, err := spread(start, groups, rng)
+		points, err := spread(start, groups, tried, rng)
 		if err != nil {
 			return nil, err
 		}
@@ -462,8 +496,9 @@ func product(f *Formula, rng *rand.Rand) ([]point, error) {
 const maxProduct = 20_000
 
 // spread is product with the tables decided.
-func spread(start point, groups []*group, rng *rand.Rand) ([]point, error) {
+func spread(start point, groups []*group, tried map[string]bool, rng *rand.Rand) ([]point, error) {
 	var classes [][][]point // of each group: of each class: its assignments
+	var again []bool        // of each group: its single values were tried
 	size := 1
 	for _, g := range groups {
 		if len(g.paths) == 1 && shape[g.paths[0]].form == formObject {
@@ -475,6 +510,8 @@ func spread(start point, groups []*group, rng *rand.Rand) ([]point, error) {
 			return nil, err
 		}
 		classes = append(classes, g.classes(assignments))
+		again = append(again, tried[g.String()])
+		tried[g.String()] = true
 		if size *= len(classes[len(classes)-1]); size > maxProduct {
 			return nil, fmt.Errorf("more than %d points", maxProduct)
 		}
@@ -491,6 +528,9 @@ func spread(start point, groups []*group, rng *rand.Rand) ([]point, error) {
 		points = next
 	}
 	for i, group := range classes {
+		if again[i] {
+			continue
+		}
 		for _, class := range group {
 			for _, assignment := range class[min(1, len(class)):] {
 				p := start.with(assignment)
