@@ -60,10 +60,10 @@ func TestImport(t *testing.T) {
 	t.Parallel()
 	state, env := stateDir(t), storeOf(t)
 	said := output(t, env, "import", "--state-dir", state, "../../testdata/demo")
-	if !strings.Contains(said, "clients            4 new") {
+	if !strings.Contains(said, "clients            5 new") {
 		t.Errorf("it says\n%s", said)
 	}
-	if said := output(t, env, "import", "--state-dir", state, "../../testdata/demo"); !strings.Contains(said, "4 unchanged") {
+	if said := output(t, env, "import", "--state-dir", state, "../../testdata/demo"); !strings.Contains(said, "5 unchanged") {
 		t.Errorf("the second time it says\n%s", said)
 	}
 	folder := t.TempDir()

@@ -248,22 +248,22 @@ func TestRunOnStoresOfOnesOwn(t *testing.T) {
 	if got, want := r.mayOpen("practitioner-1", "client-1"), "false because no_basis"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+	held, err := os.ReadDir(r.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(held) != 2 || held[0].Name() != "lock" || held[1].Name() != "spool" {
+		t.Errorf("the state folder holds %v", held)
+	}
+	if err := r.stop(syscall.SIGTERM); err != nil { // what is on record is brought to the database
+		t.Errorf("%v\n%s", err, r.log)
+	}
 	var practices, decisions int
 	if err := conn.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM practices), (SELECT count(*) FROM decisions)`).Scan(&practices, &decisions); err != nil {
 		t.Fatal(err)
 	}
 	if practices != 1 || decisions != 1 {
 		t.Errorf("%d practices and %d decisions in the database, want 1 and 1", practices, decisions)
-	}
-	held, err := os.ReadDir(r.state)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(held) != 1 || held[0].Name() != "lock" {
-		t.Errorf("the state folder holds %v", held)
-	}
-	if err := r.stop(syscall.SIGTERM); err != nil {
-		t.Errorf("%v\n%s", err, r.log)
 	}
 }
 
