@@ -285,6 +285,9 @@ func (s *Shipper) ship(ctx context.Context, src *source) error {
 		return err
 	})
 	if err != nil {
+		// pgx may still be reading the rows of a COPY whose connection broke:
+		// the next one gets a buffer of its own.
+		s.copier = copier{}
 		return fmt.Errorf("ship to chain %s: %w", src.chain, err)
 	}
 	s.spool.stats.Shipped.Add(int64(last - src.last))
