@@ -191,19 +191,15 @@ func (c *certifier) settings(read []string) {
 	}
 }
 
-// space describes all places that the policy reads.
+// space describes all places that the policy reads. An action whose values
+// cannot be listed is left to OPA.
 func (c *certifier) space(read []string) (*space, error) {
-	var all []*Formula
-	for _, a := range c.program.Policy.Actions {
-		if a.Err == nil {
-			a.formulas(c.program.Policy, func(_ string, f *Formula) { all = append(all, f) })
-		}
-	}
 	constants := map[string]*group{}
-	for _, f := range all {
-		groups, err := groupsOf(f)
+	for _, name := range slices.Sorted(maps.Keys(c.program.actions)) {
+		groups, err := c.groups(c.program.Policy.Actions[name])
 		if err != nil {
-			return nil, err
+			c.leave(name, &Untranslatable{Rule: name, What: "its points cannot be listed: " + err.Error()})
+			continue
 		}
 		for _, g := range groups {
 			for _, path := range g.paths {
@@ -227,6 +223,27 @@ func (c *certifier) space(read []string) (*space, error) {
 		s.domains[path] = d
 	}
 	return s, nil
+}
+
+// groups returns the groups of an action's formulas, all of which can be listed.
+func (c *certifier) groups(a *Action) ([]*group, error) {
+	var all []*group
+	var failed error
+	a.formulas(c.program.Policy, func(_ string, f *Formula) {
+		groups, err := groupsOf(f)
+		for _, g := range groups {
+			for _, path := range g.paths {
+				if _, known := formOf(path); known && err == nil {
+					_, err = g.whole(path)
+				}
+			}
+		}
+		if err != nil {
+			failed = err
+		}
+		all = append(all, groups...)
+	})
+	return all, failed
 }
 
 // whole lists values of every class that a place can have for any formula.

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,6 +31,16 @@ func TestPlacesAreTheDocument(t *testing.T) {
 					t.Fatalf("%s is %v, in the document %v", path, got, want)
 				}
 				continue
+			}
+			switch d.form {
+			case formText:
+				if quick, ok := readText(&s.request, &s.facts, d.place, name); ok != (got.sort == text) || quick != got.text {
+					t.Fatalf("%s is quickly %q, %v", path, quick, ok)
+				}
+			case formTexts:
+				if quick := readTexts(&s.request, &s.facts, d.place, name); !slices.Equal(quick, got.list) {
+					t.Fatalf("%s is quickly %v", path, quick)
+				}
 			}
 			x, y := got.asAST(), want.asAST()
 			if (x == nil) != (y == nil) || x != nil && ast.Compare(x, y) != 0 {

@@ -24,6 +24,7 @@ type node struct {
 	kind Kind
 	op   Op
 	loop int8
+	fast fast
 	memo int16 // its bit in frame; -1: none
 	uses int16
 	a, b operand
@@ -75,7 +76,7 @@ func (c *code) add(f *Formula) (int32, error) {
 			return 0, errDeep
 		}
 		n.loop = int8(f.Loop - 1)
-		n.a, n.b = prepared(f.A), prepared(f.B)
+		n.a, n.b, n.fast = prepared(f.A), prepared(f.B), fastOf(f)
 	}
 	for _, k := range f.Kids {
 		i, err := c.add(k)
@@ -162,6 +163,9 @@ func (c *code) answer(fr *frame, n *node) bool {
 }
 
 func (n *node) test(fr *frame) bool {
+	if n.fast != fastNone && fr.request != nil {
+		return n.quickly(fr)
+	}
 	a := n.a.read(fr)
 	if a.sort == undefined || n.op == OpDefined {
 		return a.sort != undefined

@@ -7,7 +7,7 @@ import (
 	"chartgate/internal/authz"
 )
 
-// partial outcome of a decision, before it is put together: all bases and all
+// verdictParts is a decision before it is put together: all bases and all
 // refusals, also those that another one hides.
 type verdictParts struct {
 	Allow    bool
