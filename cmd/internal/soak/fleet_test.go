@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -58,6 +59,13 @@ func start(t *testing.T, n int, flags ...string) *fleet {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	f := &fleet{dir: dir}
+	// What is built here is not what the test cache looks at: walking the source
+	// makes go run the test again when any of it has changed.
+	for _, room := range []string{"cmd", "internal", "bundles"} {
+		if err := filepath.WalkDir(filepath.Join("../../..", room), func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
 	build := exec.Command("go", append(append([]string{"build"}, flags...), "-o", dir+"/", "chartgate/cmd/sidecar", "chartgate/cmd/control")...)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
