@@ -84,7 +84,7 @@ func run(ctx context.Context, c config) error {
 		c.PublicURL = halves.BaseURL(listener.Addr())
 	}
 	if secrets.RedisURL == "" {
-		log.Warn("REDIS_URL is not set: every decision reads its facts from Postgres")
+		log.Warn("REDIS_URL is not set: what memory does not hold is read from Postgres")
 	}
 	half, err := halves.Sidecar(ctx, halves.Config{
 		DatabaseURL: secrets.DatabaseURL, RedisURL: secrets.RedisURL,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"chartgate/internal/authz"
+	"chartgate/internal/feed"
 	"chartgate/internal/postgres"
 	"chartgate/internal/record"
 	"chartgate/internal/web"
@@ -146,11 +147,10 @@ func (s *Server) recordCursor(kind string, q record.Query, position string) stri
 
 // readRecordCursor refuses a cursor that was altered, or belongs to another list.
 func (s *Server) readRecordCursor(kind string, q record.Query, cursor string) (record.Position, error) {
-	const sealSize = 16
 	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimSpace(cursor))
-	if err != nil || len(raw) <= sealSize || !s.o.Deployment.Sealed(raw[:sealSize], "record-cursor", sealedQuery(kind, q), raw[sealSize:]) {
+	if err != nil || len(raw) <= feed.SealSize || !s.o.Deployment.Sealed(raw[:feed.SealSize], "record-cursor", sealedQuery(kind, q), raw[feed.SealSize:]) {
 		return record.Position{}, &authz.Problem{Kind: authz.ErrMalformed, Type: "bad-cursor",
 			Detail: "the cursor was altered, or belongs to another list: begin again without one"}
 	}
-	return record.ParsePosition(string(raw[sealSize:]))
+	return record.ParsePosition(string(raw[feed.SealSize:]))
 }

@@ -36,11 +36,10 @@ func encodeEntry(d *feed.Deployment, key string, l loaded) ([]byte, error) {
 
 // decodeEntry reads an entry; false means that it is rubbish.
 func decodeEntry(d *feed.Deployment, key string, raw []byte) (known, feed.Snapshot, bool) {
-	const sealSize = 16
-	if len(raw) < sealSize+4 || !d.Sealed(raw[:sealSize], "entry", []byte(key), raw[sealSize:]) {
+	if len(raw) < feed.SealSize+4 || !d.Sealed(raw[:feed.SealSize], "entry", []byte(key), raw[feed.SealSize:]) {
 		return known{}, feed.Snapshot{}, false
 	}
-	payload := raw[sealSize:]
+	payload := raw[feed.SealSize:]
 	n := int(binary.BigEndian.Uint32(payload))
 	if n > len(payload)-4 {
 		return known{}, feed.Snapshot{}, false

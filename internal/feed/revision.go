@@ -37,8 +37,8 @@ func ReadDeployment(ctx context.Context, q Querier) (*Deployment, error) {
 	return d, nil
 }
 
-// sealSize is how much of the HMAC is kept: 128 bits.
-const sealSize = 16
+// SealSize is the length of a seal, in bytes: how much of the HMAC is kept.
+const SealSize = 16
 
 // Seal returns an HMAC-SHA-256 over purpose and data, cut to 128 bits. Things
 // sealed for one purpose are never valid for another.
@@ -49,7 +49,7 @@ func (d *Deployment) Seal(purpose string, data ...[]byte) []byte {
 		mac.Write([]byte{byte(len(part) >> 24), byte(len(part) >> 16), byte(len(part) >> 8), byte(len(part))})
 		mac.Write(part)
 	}
-	return mac.Sum(nil)[:sealSize]
+	return mac.Sum(nil)[:SealSize]
 }
 
 // Sealed reports, in constant time, whether seal is the one of purpose and data.
@@ -66,10 +66,10 @@ func (d *Deployment) Token(s Snapshot) string {
 // ParseToken reads a revision token that this deployment wrote.
 func (d *Deployment) ParseToken(token string) (Snapshot, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || len(raw) < sealSize || len(raw) > 1<<16 {
+	if err != nil || len(raw) < SealSize || len(raw) > 1<<16 {
 		return Snapshot{}, fmt.Errorf("not a revision token")
 	}
-	seal, text := raw[:sealSize], bytes.Clone(raw[sealSize:])
+	seal, text := raw[:SealSize], bytes.Clone(raw[SealSize:])
 	if !d.Sealed(seal, "revision", text) {
 		return Snapshot{}, fmt.Errorf("not a revision token of this deployment")
 	}

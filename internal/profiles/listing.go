@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"chartgate/internal/authz"
+	"chartgate/internal/feed"
 	"chartgate/internal/postgres"
 
 	"github.com/jackc/pgx/v5"
@@ -151,10 +152,9 @@ func (s *Service) readCursor(cursor string, of ...string) (string, error) {
 	if cursor == "" {
 		return "", nil
 	}
-	const sealed = 16
 	raw, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err != nil || len(raw) < sealed || !s.deployment.Sealed(raw[:sealed], cursorPurpose, parts(string(raw[sealed:]), of)...) {
+	if err != nil || len(raw) < feed.SealSize || !s.deployment.Sealed(raw[:feed.SealSize], cursorPurpose, parts(string(raw[feed.SealSize:]), of)...) {
 		return "", &authz.Problem{Kind: authz.ErrMalformed, Type: "bad-cursor", Detail: "this cursor is of another list"}
 	}
-	return string(raw[sealed:]), nil
+	return string(raw[feed.SealSize:]), nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"chartgate/internal/authz"
+	"chartgate/internal/feed"
 	"chartgate/internal/postgres"
 
 	"github.com/jackc/pgx/v5"
@@ -178,13 +179,12 @@ func (s *Service) Enter(ctx context.Context, login authz.Subject, client string,
 // Entered returns the session of a token that was given to login and has not
 // ended, if the profile may still be entered.
 func (s *Service) Entered(ctx context.Context, login authz.Subject, token string, practices func(string) bool) (Session, error) {
-	const sealed = 16
 	raw, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || len(raw) < sealed {
+	if err != nil || len(raw) < feed.SealSize {
 		return Session{}, notFound()
 	}
-	end, client, _ := strings.Cut(string(raw[sealed:]), " ")
-	if !s.deployment.Sealed(raw[:sealed], sessionPurpose, []byte(login.ID), []byte(client), []byte(end)) {
+	end, client, _ := strings.Cut(string(raw[feed.SealSize:]), " ")
+	if !s.deployment.Sealed(raw[:feed.SealSize], sessionPurpose, []byte(login.ID), []byte(client), []byte(end)) {
 		return Session{}, notFound()
 	}
 	seconds, err := strconv.ParseInt(end, 10, 64)
