@@ -24,6 +24,7 @@ const (
 	KindGrant    = "grant"    // A = client, B = user
 	KindSettings = "settings" // A = practice
 	KindPortal   = "portal"   // A = client, B = portal login
+	KindRelease  = "release"  // the activation of a policy
 )
 
 // Touch is one row of the feed: transaction Xid wrote something under Key.

@@ -16,11 +16,11 @@ SELECT pg_current_snapshot()::text, clock_timestamp(), pg_is_in_recovery(),
        (SELECT xid::text FROM feed_low),
        (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'A' AND (tgname, tgrelid) IN (
           SELECT n, r::regclass FROM unnest(ARRAY['fed_insert', 'fed_update', 'fed_delete', 'fed_truncate']) n,
-                 unnest(ARRAY['practices', 'members', 'clients', 'grants', 'portal_access']) r)),
+                 unnest(ARRAY['practices', 'members', 'clients', 'grants', 'portal_access', 'activation']) r)),
        array_agg(kind), array_agg(a), array_agg(b), array_agg(xid::text)
   FROM (SELECT kind, a, b, xid FROM feed
          WHERE xid >= $2::text::xid8 AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
          ORDER BY id LIMIT 10001) news`
 
 // feedTriggers is how many triggers selectNews must find standing.
-const feedTriggers = 20
+const feedTriggers = 24

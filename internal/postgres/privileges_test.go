@@ -52,17 +52,15 @@ func migrated(t *testing.T) string {
 func TestSidecarRoleCanDoNothingElse(t *testing.T) {
 	s := store{pgtest.PoolAs(t, migrated(t), ""), t}
 	want := []string{
-		"INSERT decisions", "INSERT record_settings",
-		"SELECT api_keys",
-		"SELECT clients.assigned", "SELECT clients.id", "SELECT clients.portal_features", "SELECT clients.practice", "SELECT clients.status",
-		"SELECT deployment", "SELECT feed", "SELECT feed_low", "SELECT goose_db_version",
-		"SELECT grants.client", "SELECT grants.expires_at", "SELECT grants.id", "SELECT grants.not_before",
-		"SELECT grants.practice", "SELECT grants.scope", "SELECT grants.user_id",
-		"SELECT members.billing_enabled", "SELECT members.full_clinical_access", "SELECT members.id", "SELECT members.owner",
-		"SELECT members.practice", "SELECT members.roles", "SELECT members.status", "SELECT members.user_id",
-		"SELECT portal_access.client", "SELECT portal_access.contact", "SELECT portal_access.enabled", "SELECT portal_access.login",
-		"SELECT portal_access.own", "SELECT portal_access.permissions", "SELECT portal_access.practice", "SELECT portal_access.relationship",
-		"SELECT practices.id", "SELECT practices.overrides", "SELECT practices.portal_features", "SELECT practices.preset",
+		"INSERT decisions", "INSERT record_settings", "SELECT activation", "SELECT api_keys", "SELECT clients.assigned", "SELECT clients.id",
+		"SELECT clients.portal_features", "SELECT clients.practice", "SELECT clients.status", "SELECT deployment", "SELECT feed",
+		"SELECT feed_low", "SELECT goose_db_version", "SELECT grants.client", "SELECT grants.expires_at", "SELECT grants.id",
+		"SELECT grants.not_before", "SELECT grants.practice", "SELECT grants.scope", "SELECT grants.user_id", "SELECT members.billing_enabled",
+		"SELECT members.full_clinical_access", "SELECT members.id", "SELECT members.owner", "SELECT members.practice", "SELECT members.roles",
+		"SELECT members.status", "SELECT members.user_id", "SELECT portal_access.client", "SELECT portal_access.contact",
+		"SELECT portal_access.enabled", "SELECT portal_access.login", "SELECT portal_access.own", "SELECT portal_access.permissions",
+		"SELECT portal_access.practice", "SELECT portal_access.relationship", "SELECT practices.id", "SELECT practices.overrides",
+		"SELECT practices.portal_features", "SELECT practices.preset",
 	}
 	if diff := cmp.Diff(want, s.texts(privileges, postgres.RoleSidecar)); diff != "" {
 		t.Errorf("privileges of the sidecar (-want +got)\n%s", diff)
@@ -74,19 +72,22 @@ func TestSidecarRoleCanDoNothingElse(t *testing.T) {
 func TestControlRoleOwnsNothing(t *testing.T) {
 	s := store{pgtest.PoolAs(t, migrated(t), ""), t}
 	want := []string{
-		"DELETE api_keys", "DELETE clients", "DELETE contact_links", "DELETE contacts", "DELETE grants", "DELETE idempotency", "DELETE invitations",
-		"DELETE members", "DELETE notices", "DELETE portal_access", "DELETE practices", "DELETE profile_stars", "DELETE users", "DELETE workflows",
-		"INSERT api_keys", "INSERT changes", "INSERT clients", "INSERT contact_links", "INSERT contacts", "INSERT decisions", "INSERT grants",
-		"INSERT idempotency", "INSERT invitations", "INSERT legal_holds", "INSERT members", "INSERT notices", "INSERT portal_access", "INSERT practices",
-		"INSERT profile_stars", "INSERT record_settings", "INSERT users", "INSERT workflows", "SELECT api_keys", "SELECT chains", "SELECT changes",
-		"SELECT checkpoints", "SELECT clients", "SELECT clients_history", "SELECT contact_links", "SELECT contacts", "SELECT decisions",
-		"SELECT deployment", "SELECT emails", "SELECT feed", "SELECT feed_low", "SELECT goose_db_version", "SELECT grant_versions", "SELECT grants",
-		"SELECT grants_history", "SELECT idempotency", "SELECT invitations", "SELECT ledger", "SELECT legal_holds", "SELECT members",
-		"SELECT members_history", "SELECT notices", "SELECT portal_access", "SELECT portal_access_history", "SELECT practices", "SELECT practices_history",
-		"SELECT profile_stars", "SELECT purged", "SELECT record_settings", "SELECT users", "SELECT workflows", "UPDATE api_keys", "UPDATE clients",
-		"UPDATE contact_links", "UPDATE contacts", "UPDATE grants", "UPDATE idempotency", "UPDATE invitations", "UPDATE legal_holds.released_at",
-		"UPDATE legal_holds.released_by", "UPDATE members", "UPDATE notices", "UPDATE portal_access", "UPDATE practices", "UPDATE profile_stars",
-		"UPDATE users", "UPDATE workflows",
+		"DELETE api_keys", "DELETE clients", "DELETE contact_links", "DELETE contacts", "DELETE grants", "DELETE idempotency",
+		"DELETE invitations", "DELETE members", "DELETE notices", "DELETE portal_access", "DELETE practices", "DELETE profile_stars",
+		"DELETE releases", "DELETE sidecars", "DELETE users", "DELETE workflows", "INSERT activation", "INSERT api_keys", "INSERT changes",
+		"INSERT clients", "INSERT contact_links", "INSERT contacts", "INSERT decisions", "INSERT grants", "INSERT idempotency",
+		"INSERT invitations", "INSERT legal_holds", "INSERT members", "INSERT notices", "INSERT portal_access", "INSERT practices",
+		"INSERT profile_stars", "INSERT record_settings", "INSERT releases", "INSERT sidecars", "INSERT users", "INSERT workflows",
+		"SELECT activation", "SELECT api_keys", "SELECT chains", "SELECT changes", "SELECT checkpoints", "SELECT clients",
+		"SELECT clients_history", "SELECT contact_links", "SELECT contacts", "SELECT decisions", "SELECT deployment", "SELECT emails",
+		"SELECT feed", "SELECT feed_low", "SELECT goose_db_version", "SELECT grant_versions", "SELECT grants", "SELECT grants_history",
+		"SELECT idempotency", "SELECT invitations", "SELECT ledger", "SELECT legal_holds", "SELECT members", "SELECT members_history",
+		"SELECT notices", "SELECT portal_access", "SELECT portal_access_history", "SELECT practices", "SELECT practices_history",
+		"SELECT profile_stars", "SELECT purged", "SELECT record_settings", "SELECT releases", "SELECT sidecars", "SELECT users",
+		"SELECT workflows", "UPDATE activation", "UPDATE api_keys", "UPDATE clients", "UPDATE contact_links", "UPDATE contacts", "UPDATE grants",
+		"UPDATE idempotency", "UPDATE invitations", "UPDATE legal_holds.released_at", "UPDATE legal_holds.released_by", "UPDATE members",
+		"UPDATE notices", "UPDATE portal_access", "UPDATE practices", "UPDATE profile_stars", "UPDATE releases", "UPDATE sidecars",
+		"UPDATE users", "UPDATE workflows", "USAGE release_revision",
 	}
 	if diff := cmp.Diff(want, s.texts(privileges, postgres.RoleControl)); diff != "" {
 		t.Errorf("privileges of control (-want +got)\n%s", diff)
