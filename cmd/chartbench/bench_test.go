@@ -25,41 +25,97 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestHTTPScenario runs the scenario small: its answers are right, its figures
-// are there, and its servers are gone afterwards.
-func TestHTTPScenario(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "figures.json")
-	c := &httpCommand{practice: practice{Clients: 30, Practitioners: 5, Grants: 50}, Questions: 60,
-		Connections: []int{2, 3}, Rounds: 2, Seconds: 0.01, JSON: path}
-	if err := c.Run(t.Context()); err != nil {
-		t.Fatal(err)
+// TestScenarios runs each small: its answers are right, its figures are there,
+// and its servers are gone afterwards.
+func TestScenarios(t *testing.T) {
+	small := practice{Clients: 30, Practitioners: 6, Grants: 50, Practices: 1}
+	run := func(path string) contest {
+		return contest{Connections: []int{2, 3}, Rounds: 2, Seconds: 0.01, JSON: path}
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+	for name, scenario := range map[string]struct {
+		run     func(json string) error
+		targets string
+	}{
+		"http": {func(json string) error {
+			return (&httpCommand{practice: small, contest: run(json), Questions: 60}).Run(t.Context())
+		}, "floor sidecar"},
+		"cold": {func(json string) error {
+			return (&coldCommand{practice: small, contest: run(json), Questions: 60}).Run(t.Context())
+		}, "only redis,facts from redis,only postgres,facts from postgres"},
+		"batch": {func(json string) error {
+			return (&batchCommand{practice: small, contest: run(json), Questions: 60, Items: 20}).Run(t.Context())
+		}, "single,batch of 20"},
+		"flat": {func(json string) error {
+			return (&flatCommand{contest: run(json), Few: 300, Many: 400, Practices: 3, Questions: 60}).Run(t.Context())
+		}, "floor,300 clients,400 clients,3 practices"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "figures.json")
+			if err := scenario.run(path); err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r report
+			if err := json.Unmarshal(text, &r); err != nil {
+				t.Fatal(err)
+			}
+			var seen []string
+			for _, row := range r.Results {
+				seen = append(seen, row.Target)
+				if len(row.Rounds) != 2 || row.Median.Throughput <= 0 || row.Median.P99 < row.Median.P50 || row.Ratio.Throughput <= 0 {
+					t.Errorf("%d connections, %s: %+v", row.Connections, row.Target, row)
+				}
+				if row.Target == row.Against && row.Ratio.Throughput != 1 {
+					t.Errorf("%s is %v of itself", row.Target, row.Ratio.Throughput)
+				}
+			}
+			want := strings.ReplaceAll(scenario.targets, ",", " ")
+			if got := strings.Join(seen, " "); got != want+" "+want {
+				t.Errorf("targets: %s", got)
+			}
+			if name == "http" && (len(r.Open) != 2 || r.Open[1].P99 < r.Open[1].P50 || r.Apart == nil || r.Apart.Ship+r.Apart.Spool <= 0) {
+				t.Errorf("open loop %+v, apart %+v", r.Open, r.Apart)
+			}
+		})
 	}
-	var r report
-	if err := json.Unmarshal(text, &r); err != nil {
-		t.Fatal(err)
+}
+
+// TestStartScenario prints what it found, and ends.
+func TestStartScenario(t *testing.T) {
+	if err := (&startCommand{Clients: 30, Practitioners: 6, Grants: 50, Questions: 60, Starts: 1}).Run(t.Context()); err != nil {
+		t.Error(err)
 	}
-	var seen []string
-	for _, row := range r.Results {
-		seen = append(seen, row.Target)
-		if len(row.Rounds) != 2 || row.Median.Throughput <= 0 || row.Median.P99 < row.Median.P50 || row.OfFloor.Throughput <= 0 {
-			t.Errorf("%d connections, %s: %+v", row.Connections, row.Target, row)
-		}
-		if row.Target == "floor" && row.OfFloor.Throughput != 1 {
-			t.Errorf("the floor is %v of itself", row.OfFloor.Throughput)
-		}
+}
+
+// TestAKeptRateIsFlat: a spool that grows is told from one that does not.
+func TestAKeptRateIsFlat(t *testing.T) {
+	if !(kept{asked: 100, half: 500, most: 650}).flat() || (kept{asked: 100, half: 500, most: 900}).flat() {
+		t.Error("flat is not told from growing")
 	}
-	if got := strings.Join(seen, " "); got != "floor sidecar floor sidecar" {
-		t.Errorf("targets: %s", got)
+}
+
+// TestBenchmarksAreRead as Go prints them.
+func TestBenchmarksAreRead(t *testing.T) {
+	b := readBenchmarks([]byte("goos: linux\nBenchmarkDecision/topdown/assigned-2 \t 100\t 2000 ns/op\t 3 B/op\n" +
+		"BenchmarkDecision/topdown/assigned-2 100 4000 ns/op\nBenchmarkDecision/program/assigned-2 100 10.5 ns/op\nPASS\n"))
+	if got := b.names("BenchmarkDecision/topdown/"); len(got) != 1 || got[0] != "assigned" {
+		t.Errorf("names: %v", got)
+	}
+	if b.of("BenchmarkDecision/topdown/assigned") != 3000 || b.of("BenchmarkDecision/program/assigned") != 10.5 || b.of("nothing") != 0 {
+		t.Errorf("%+v", b)
 	}
 }
 
 func TestFlagsAreChecked(t *testing.T) {
-	good := httpCommand{practice: practice{Clients: 10, Practitioners: 5, Grants: 30}, Questions: 1, Connections: []int{8}, Rounds: 1, Seconds: 1}
-	if err := good.check(); err != nil {
+	good := httpCommand{practice: practice{Clients: 10, Practitioners: 5, Grants: 30, Practices: 1}, Questions: 1,
+		contest: contest{Connections: []int{8}, Rounds: 1, Seconds: 1}}
+	check := func(c httpCommand) error {
+		return errors.Join(c.contest.check(), c.practice.check(), checkQuestions(c.Questions))
+	}
+	if err := check(good); err != nil {
 		t.Fatal(err)
 	}
 	for flag, spoil := range map[string]func(*httpCommand){
@@ -73,7 +129,7 @@ func TestFlagsAreChecked(t *testing.T) {
 	} {
 		c := good
 		spoil(&c)
-		if err := c.check(); err == nil || !strings.HasPrefix(err.Error(), flag+":") {
+		if err := check(c); err == nil || !strings.HasPrefix(err.Error(), flag+":") {
 			t.Errorf("%s: %v", flag, err)
 		}
 	}
@@ -82,7 +138,8 @@ func TestFlagsAreChecked(t *testing.T) {
 // TestQuestionsAreOfThePractice: every answer that is expected is what the
 // files say.
 func TestQuestionsAreOfThePractice(t *testing.T) {
-	for _, p := range []practice{{Clients: 7, Practitioners: 3, Grants: 7}, {Clients: 10, Practitioners: 20, Grants: 45}, {Clients: 5, Practitioners: 4, Grants: 0}} {
+	for _, p := range []practice{{Clients: 7, Practitioners: 3, Grants: 7, Practices: 1}, {Clients: 10, Practitioners: 20, Grants: 45, Practices: 1},
+		{Clients: 5, Practitioners: 4, Grants: 0, Practices: 1}, {Clients: 40, Practitioners: 20, Grants: 45, Practices: 4}} {
 		folder := t.TempDir()
 		if err := p.write(folder); err != nil {
 			t.Fatal(err)
@@ -205,7 +262,7 @@ func TestMedians(t *testing.T) {
 	r := result{Rounds: []sample{{Throughput: 90, P50: 2, P99: 8, CPU: map[string]float64{"server": 3}},
 		{Throughput: 100, P50: 2, P99: 6, CPU: map[string]float64{"server": 9}}, {Throughput: 80, P50: 2, P99: 4, CPU: map[string]float64{"server": 6}}}}
 	r.sum(floor)
-	if r.Median.Throughput != 90 || r.OfFloor.Throughput != 0.5 || r.OfFloor.P99 != 3 || r.Median.CPU["server"] != 6 || r.OfFloor.CPU != 0 {
+	if r.Median.Throughput != 90 || r.Ratio.Throughput != 0.5 || r.Ratio.P99 != 3 || r.Median.CPU["server"] != 6 || r.Ratio.CPU != 0 {
 		t.Errorf("%+v", r)
 	}
 	if got := median([]float64{4, 1, 3, 2}); got != 2.5 {

@@ -24,7 +24,7 @@ const importTime = 30 * time.Minute
 
 // Run imports the practice twice.
 func (c *importCommand) Run(ctx context.Context) (err error) {
-	p := practice{Clients: c.Clients, Practitioners: c.Practitioners, Grants: c.Grants}
+	p := practice{Clients: c.Clients, Practitioners: c.Practitioners, Grants: c.Grants, Practices: 1}
 	if err := p.check(); err != nil {
 		return err
 	}

@@ -12,13 +12,16 @@ import (
 
 // target is a server that is asked, and what is expected of it.
 type target struct {
-	name    string
-	address string
-	path    string
-	header  map[string]string
-	bodies  [][]byte // one for each question
-	check   func(question int, answer []byte) error
-	cpu     []cost // whose CPU its answers cost
+	name     string
+	address  string
+	path     string
+	header   map[string]string
+	bodies   [][]byte // one for each question
+	check    func(question int, answer []byte) error
+	cpu      []cost // whose CPU its answers cost
+	against  int    // the target of the list that it is compared with
+	endless  bool   // there are so many questions that they need not all be asked first
+	profiles string // the folder in which the server writes its profiles
 }
 
 // cost is a process, or a family of them, that works for a target.
@@ -57,7 +60,7 @@ func drive(ctx context.Context, t *target, connections int, duration time.Durati
 	for c := range connections {
 		group.Go(func() error {
 			var err error
-			latencies[c], err = t.ask(ctx, c*len(t.bodies)/connections, deadline, least)
+			latencies[c], err = t.ask(ctx, c*len(t.bodies)/connections, deadline, least, nil)
 			return err
 		})
 	}
@@ -86,8 +89,9 @@ func drive(ctx context.Context, t *target, connections int, duration time.Durati
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 // ask is one connection: it asks from question first on until the deadline, and
-// at least so many. It returns how long each answer took.
-func (t *target) ask(ctx context.Context, first int, deadline time.Time, least int) ([]time.Duration, error) {
+// at least so many. It returns how long each answer took: from when it was due,
+// where due says so, else from when it was sent.
+func (t *target) ask(ctx context.Context, first int, deadline time.Time, least int, due func(n int) time.Time) ([]time.Duration, error) {
 	client := &fasthttp.HostClient{Addr: t.address, MaxConns: 1, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
 		MaxIdemponentCallAttempts: 1}
 	defer client.CloseIdleConnections()
@@ -105,6 +109,10 @@ func (t *target) ask(ctx context.Context, first int, deadline time.Time, least i
 		question := i % len(t.bodies)
 		request.SetBodyRaw(t.bodies[question])
 		start := time.Now()
+		if due != nil {
+			start = due(len(latencies))
+			time.Sleep(time.Until(start))
+		}
 		if err := client.Do(request, response); err != nil {
 			return nil, err
 		}

@@ -18,11 +18,19 @@ import (
 // commands are the scenarios, and the servers that they start as processes of
 // their own.
 type commands struct {
-	HTTP   httpCommand   `cmd:"" name:"http" help:"Warm decisions over HTTP: the sidecar beside a bare Fiber handler, and OPA's server with --opa."`
-	Import importCommand `cmd:"" help:"Import a large practice, twice."`
+	HTTP      httpCommand      `cmd:"" name:"http" help:"Warm decisions over HTTP: the sidecar beside a bare Fiber handler, and OPA's server with --opa."`
+	Cold      coldCommand      `cmd:"" help:"Decisions on facts that are not in memory, beside a handler that only reads the same from Redis or Postgres."`
+	Batch     batchCommand     `cmd:"" help:"Decisions in one request: the CPU of each beyond the first."`
+	Flat      flatCommand      `cmd:"" help:"Warm decisions with few and many clients, with one practice and many."`
+	Start     startCommand     `cmd:"" help:"From start to ready, and memory, with a large practice in the database."`
+	Sustained sustainedCommand `cmd:"" help:"The rate that can be kept up with a flat spool."`
+	Engine    engineCommand    `cmd:"" help:"The policy itself: OPA's evaluator, partial evaluation, the program; and lists beside SQL written by hand."`
+	Import    importCommand    `cmd:"" help:"Import a large practice, twice."`
 
-	ServeFloor   floorServer   `cmd:"" hidden:""`
-	ServeSidecar sidecarServer `cmd:"" hidden:""`
+	ServeFloor    floorServer    `cmd:"" hidden:""`
+	ServeRedis    redisReader    `cmd:"" hidden:""`
+	ServePostgres postgresReader `cmd:"" hidden:""`
+	ServeSidecar  sidecarServer  `cmd:"" hidden:""`
 }
 
 func main() {

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"chartgate/bundles"
@@ -16,6 +18,31 @@ import (
 	"chartgate/internal/facts"
 	"chartgate/internal/feed"
 )
+
+// buildOPA builds OPA's program from its own module, in the version that
+// Chartgate embeds, and returns where it is.
+func buildOPA(ctx context.Context, folder string) (string, error) {
+	const module = "github.com/open-policy-agent/opa"
+	version := ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range info.Deps {
+			if d.Path == module {
+				version = d.Version
+			}
+		}
+	}
+	if version == "" {
+		return "", errors.New("--opa build: this program does not know which version of OPA it embeds")
+	}
+	fmt.Fprintf(os.Stderr, "building OPA %s\n", version)
+	cmd := exec.CommandContext(ctx, "go", "install", module+"@"+version)
+	cmd.Dir = folder // outside of every module
+	cmd.Env = append(os.Environ(), "GOBIN="+folder, "GOFLAGS=")
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("--opa build: %w: %s", err, bytes.TrimSpace(output))
+	}
+	return filepath.Join(folder, "opa"), nil
+}
 
 // startOPA starts OPA's own server on the same bundle. It takes no free port by
 // itself, so one is picked for it; if another program is quicker, the next is.

@@ -19,6 +19,7 @@ type practice struct {
 	Clients       int `default:"10000" help:"Clients of the practice. Default: ${default}."`
 	Practitioners int `default:"200" help:"Practitioners of the practice. Default: ${default}."`
 	Grants        int `default:"20000" help:"Grants on its clients. Default: ${default}."`
+	Practices     int `default:"1" help:"Practices that clients and practitioners are spread over. Default: ${default}."`
 }
 
 // check refuses sizes that cannot be built.
@@ -26,10 +27,10 @@ func (p practice) check() error {
 	switch {
 	case p.Clients < 1:
 		return fmt.Errorf("--clients: want at least 1")
-	case p.Practitioners < 3:
-		return fmt.Errorf("--practitioners: want at least 3")
-	case p.Grants < 0 || p.Grants > p.Clients*(p.Practitioners-2):
-		return fmt.Errorf("--grants: want 0 to %d, so that each client keeps a practitioner without one", p.Clients*(p.Practitioners-2))
+	case p.Practices < 1 || p.Practitioners < 3*p.Practices:
+		return fmt.Errorf("--practitioners: want at least 3 in each practice")
+	case p.Grants < 0 || p.Grants > p.Clients*(p.team()-2):
+		return fmt.Errorf("--grants: want 0 to %d, so that each client keeps a practitioner without one", p.Clients*(p.team()-2))
 	}
 	return nil
 }
@@ -37,8 +38,17 @@ func (p practice) check() error {
 func client(i int) string       { return fmt.Sprintf("client-%d", i+1) }
 func practitioner(i int) string { return fmt.Sprintf("practitioner-%d", i+1) }
 
+// team is how many practitioners a practice has.
+func (p practice) team() int { return p.Practitioners / p.Practices }
+
+// of is the practice that client i belongs to.
+func (p practice) of(i int) int { return i % p.Practices }
+
+// local is client i's practitioner, counted within the practice.
+func (p practice) local(i int) int { return i / p.Practices % p.team() }
+
 // assigned returns the practitioner that client i is assigned to.
-func (p practice) assigned(i int) int { return i % p.Practitioners }
+func (p practice) assigned(i int) int { return p.of(i)*p.team() + p.local(i) }
 
 // grants returns how many grants there are on client i.
 func (p practice) grants(i int) int {
@@ -52,8 +62,8 @@ func (p practice) grants(i int) int {
 // granted returns the practitioner who holds grant k of client i; with k beyond
 // the last grant, one who has no basis for the client.
 func (p practice) granted(i, k int) int {
-	others := p.Practitioners - 1
-	return (p.assigned(i) + 1 + (i*7+k)%others) % p.Practitioners
+	others := p.team() - 1
+	return p.of(i)*p.team() + (p.local(i)+1+(i*7+k)%others)%p.team()
 }
 
 // load imports the practice as any other, from the folder it was written to.
@@ -74,16 +84,22 @@ func (p practice) write(folder string) error {
 		name, header string
 		rows         func(put func(format string, values ...any))
 	}{
-		{"practices.csv", "id,name", func(put func(string, ...any)) { put("practice-1,Practice One\n") }},
+		{"practices.csv", "id,name", func(put func(string, ...any)) {
+			for i := range p.Practices {
+				put("practice-%d,Practice %d\n", i+1, i+1)
+			}
+		}},
 		{"members.csv", "practice,user,name,roles,owner", func(put func(string, ...any)) {
-			put("practice-1,admin-1,Administrator One,administrator,true\n")
-			for i := range p.Practitioners {
-				put("practice-1,%s,Practitioner %d,practitioner,false\n", practitioner(i), i+1)
+			for i := range p.Practices {
+				put("practice-%d,admin-1,Administrator One,administrator,true\n", i+1)
+			}
+			for i := range p.team() * p.Practices {
+				put("practice-%d,%s,Practitioner %d,practitioner,false\n", i/p.team()+1, practitioner(i), i+1)
 			}
 		}},
 		{"clients.csv", "id,practice,first_name,last_name,email,assigned,status", func(put func(string, ...any)) {
 			for i := range p.Clients {
-				put("%[1]s,practice-1,Client,Number %[2]d,%[1]s@example.com,%[3]s,active\n", client(i), i+1, practitioner(p.assigned(i)))
+				put("%[1]s,practice-%[4]d,Client,Number %[2]d,%[1]s@example.com,%[3]s,active\n", client(i), i+1, practitioner(p.assigned(i)), p.of(i)+1)
 			}
 		}},
 		{"grants.csv", "client,user,granted_by", func(put func(string, ...any)) {
@@ -134,7 +150,7 @@ func (p practice) questions(n int) []question {
 		case j%3 == 1 && grants > 0:
 			q.user, q.allow, q.code = practitioner(p.granted(i, random.IntN(grants))), true, "client_grant"
 		default:
-			q.user, q.code = practitioner(p.granted(i, grants+random.IntN(p.Practitioners-1-grants))), "no_basis"
+			q.user, q.code = practitioner(p.granted(i, grants+random.IntN(p.team()-1-grants))), "no_basis"
 		}
 		list[j] = q
 	}

@@ -70,3 +70,26 @@ func stat(pid int) (processStat, error) {
 		waited: time.Duration(number(16)+number(17)) * clockTick,
 	}, nil
 }
+
+// residentMemory returns how much memory a process has resident, in bytes, now
+// and at most so far.
+func residentMemory(pid int) (now, most uint64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range bytes.Lines(text) {
+		fields := bytes.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		kib, _ := strconv.ParseUint(string(fields[1]), 10, 64) // other lines hold no number
+		switch string(fields[0]) {
+		case "VmRSS:":
+			now = kib << 10
+		case "VmHWM:":
+			most = kib << 10
+		}
+	}
+	return now, most, nil
+}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -43,14 +45,20 @@ func (floorServer) Run(ctx context.Context) error {
 
 // sidecarServer is the sidecar as cmd/sidecar runs it, with a Redis in process
 // unless REDIS_URL names one.
-type sidecarServer struct{ halves.Spool }
+type sidecarServer struct {
+	halves.Spool
+	NoRedis     bool   `env:"CHARTBENCH_NO_REDIS"`
+	MemoryBytes uint64 `env:"CHARTBENCH_MEMORY"`
+}
 
 // Run serves until the parent is through.
 func (c *sidecarServer) Run(ctx context.Context) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	slog.SetDefault(log)
 	secrets := halves.ReadSecrets()
-	if secrets.RedisURL == "" {
+	if c.NoRedis {
+		secrets.RedisURL = ""
+	} else if secrets.RedisURL == "" {
 		redis, err := embedded.StartRedis()
 		if err != nil {
 			return err
@@ -67,9 +75,9 @@ func (c *sidecarServer) Run(ctx context.Context) error {
 		return err
 	}
 	half, err := halves.Sidecar(ctx, halves.Config{
-		DatabaseURL: secrets.DatabaseURL, RedisURL: secrets.RedisURL, APIKey: secrets.APIKey, KeyScopes: []string{web.ScopeAsk},
+		DatabaseURL: secrets.DatabaseURL, RedisURL: secrets.RedisURL, APIKey: secrets.APIKey, KeyScopes: []string{web.ScopeAsk, web.ScopeOperate},
 		PublicURL: "http://127.0.0.1", Engine: engine, Log: log,
-		SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync,
+		SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync, MemoryBytes: c.MemoryBytes,
 	})
 	if err != nil {
 		return err
@@ -79,20 +87,64 @@ func (c *sidecarServer) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	go profileOnSignal(ctx, os.Getenv(profileFolder))
 	return half.Serve(ctx, listener)
 }
 
-// startSidecar starts a sidecar on s and returns it with a key for it. Its
-// decisions are kept on the disk of the temporary folder: CHARTGATE_SPOOL_SYNC
-// says how often they are synced.
-func startSidecar(ctx context.Context, s *store) (*process, string, error) {
+// processes are the servers of a scenario.
+type processes struct{ list []*process }
+
+func (g *processes) add(p *process) { g.list = append(g.list, p) }
+
+// stop ends them all.
+func (g *processes) stop() error {
+	var err error
+	for _, p := range g.list {
+		err = errors.Join(err, p.stop())
+	}
+	return err
+}
+
+// startSidecar starts a sidecar on s, with what the environment adds, and
+// returns it with a key for it. Its decisions are kept on the disk of the
+// temporary folder: CHARTGATE_SPOOL_SYNC says how often they are synced.
+func (g *processes) startSidecar(ctx context.Context, s *store, environment ...string) (*process, string, error) {
 	key := "bench_" + rand.Text()
-	p, err := startSelf(ctx, "serve-sidecar", "DATABASE_URL="+s.url, "CHARTGATE_API_KEY="+key,
-		"CHARTGATE_SPOOL_DIR="+filepath.Join(s.folder, "spool"))
+	p, err := startSelf(ctx, "serve-sidecar", append([]string{"DATABASE_URL=" + s.url, "CHARTGATE_API_KEY=" + key,
+		"CHARTGATE_SPOOL_DIR=" + filepath.Join(s.folder, "spool-"+rand.Text()), profileFolder + "=" + s.folder}, environment...)...)
 	if err != nil {
 		return nil, "", err
 	}
+	g.add(p)
 	return p, key, awaitReady(ctx, p, "/readyz")
+}
+
+// startFloor starts the floor of asked: it is sent the same, and answers a
+// constant of the same size.
+func (g *processes) startFloor(ctx context.Context, asked *target) (*target, error) {
+	return g.startConstant(ctx, "floor", "serve-floor", asked)
+}
+
+// startConstant starts one of our servers that answer a constant, whatever else
+// they do before.
+func (g *processes) startConstant(ctx context.Context, name, command string, asked *target, environment ...string) (*target, error) {
+	constant, err := asked.answer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := startSelf(ctx, command, append(environment, floorAnswer+"="+string(constant))...)
+	if err != nil {
+		return nil, err
+	}
+	g.add(p)
+	return &target{name: name, address: p.address, path: "/", header: asked.header, bodies: asked.bodies, endless: asked.endless,
+		cpu: []cost{{name: "server", pid: p.pid}},
+		check: func(_ int, answer []byte) error {
+			if !bytes.Equal(answer, constant) {
+				return fmt.Errorf("wrong answer: %s", answer)
+			}
+			return nil
+		}}, nil
 }
 
 // awaitReady asks a server until it says that it is ready.

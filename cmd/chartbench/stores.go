@@ -56,6 +56,17 @@ func openStore(ctx context.Context) (s *store, err error) {
 	return s, err
 }
 
+// fill imports p.
+func (s *store) fill(ctx context.Context, p practice) error {
+	fmt.Fprintf(os.Stderr, "loading %d clients, %d practitioners, %d grants\n", p.Clients, p.Practitioners, p.Grants)
+	folder := filepath.Join(s.folder, "roster")
+	if err := p.write(folder); err != nil {
+		return err
+	}
+	_, err := p.load(ctx, s.pool, folder, nil)
+	return errors.Join(err, os.RemoveAll(folder))
+}
+
 func (s *store) close() error {
 	var err error
 	if s.pool != nil {

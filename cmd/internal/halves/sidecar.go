@@ -33,6 +33,10 @@ type Config struct {
 	// other process uses, and how much of them the loss of the host may cost.
 	SpoolDir  string
 	SpoolSync time.Duration
+
+	// MemoryBytes bounds the facts that the sidecar remembers; 0 means
+	// facts.DefaultMemory.
+	MemoryBytes uint64
 }
 
 // Sidecar builds the half that decides: it reads facts, appends decisions, and
@@ -64,7 +68,7 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
-	source, err := facts.NewSource(pool, follow, deployment, facts.Options{Redis: cache})
+	source, err := facts.NewSource(pool, follow, deployment, facts.Options{Redis: cache, MaxBytes: c.MemoryBytes})
 	if err != nil {
 		return half, err
 	}
