@@ -87,7 +87,7 @@ func costApart(ctx context.Context, sidecar *target, connections int, duration t
 	}
 	a := &apart{Profile: file}
 	for focus, into := range map[string]*float64{
-		`record\.\(\*Shipper\)`: &a.Ship, `record\.\(\*[cC]hain\)|crypto/sha256|crypto/internal/fips140/sha256`: &a.Chain, `record\.\(\*Spool\)|record\.\(\*group`: &a.Spool,
+		`record\.\(\*(Shipper|source|copier)\)`: &a.Ship, `record\.\(\*linker\)`: &a.Chain, `record\.\(\*Spool\)`: &a.Spool,
 	} {
 		share, err := shareOf(ctx, file, focus)
 		if err != nil {
