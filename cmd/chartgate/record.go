@@ -20,6 +20,8 @@ import (
 type recordCommand struct {
 	Verify recordVerify `cmd:"" help:"Follow every chain of the record: finds what was altered, removed, reordered or cut off."`
 	Export recordExport `cmd:"" help:"Write decisions or changes as lines of JSON. The export is on record itself."`
+	Hold   recordHold   `cmd:"" help:"Legal holds: entries that must not be purged."`
+	Purge  recordPurge  `cmd:"" help:"Remove the entries of a month that need not be kept any longer."`
 }
 
 // recordVerify exits with status 1 if the record is not whole.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -35,6 +36,19 @@ func TestRecordVerify(t *testing.T) {
 	}
 	if said := output(t, nil, "record", "export", "changes", "--state-dir", state, "--actor", "admin-1"); !strings.Contains(said, `"action":"record.export"`) {
 		t.Errorf("exported changes: %s", said)
+	}
+
+	hold := strings.TrimSpace(output(t, nil, "record", "hold", "place", "--state-dir", state, "--practice", "practice-1", "--client", "client-1", "--actor", "admin-1", "--reason", "court order"))
+	if said := output(t, nil, "record", "hold", "list", "--state-dir", state); !strings.Contains(said, hold) || !strings.Contains(said, "court order") {
+		t.Errorf("legal holds: %s", said)
+	}
+	output(t, nil, "record", "hold", "release", hold, "--state-dir", state, "--actor", "admin-1", "--reason", "it is over")
+	if said := refused(t, nil, "record", "hold", "release", hold, "--state-dir", state, "--actor", "admin-1", "--reason", "twice"); !strings.Contains(said, "not") {
+		t.Errorf("released twice: %s", said)
+	}
+	month := time.Now().UTC().Format("2006-01")
+	if said := refused(t, nil, "record", "purge", month, "--state-dir", state); !strings.Contains(said, "six years") {
+		t.Errorf("purge of this month: %s", said)
 	}
 
 	s, err := embedded.StartPostgres(t.Context(), embedded.PostgresOptions{Dir: filepath.Join(state, "postgres")})

@@ -195,11 +195,17 @@ func (f *fleet) revoke(ctx context.Context, p *pair, id string) bool {
 // ask asks one sidecar about p and judges the answer by what was known before.
 func (f *fleet) ask(ctx context.Context, i int, p *pair, total *tally) {
 	round, taken := p.begin()
+	allow, decided := f.question(ctx, i, p)
+	total.judge(p, round, taken, allow, decided, fmt.Sprintf("sidecar %d", i))
+}
+
+// question asks one sidecar whether p may open the chart.
+func (f *fleet) question(ctx context.Context, i int, p *pair) (allow, decided bool) {
 	status, body := call(ctx, http.MethodPost, f.sidecars[i].base+"/access/v1/evaluation",
 		`{"subject":{"type":"user","id":"`+p.user+`"},"action":{"name":"chart.open"},"resource":{"type":"client","id":"`+p.client+`"}}`)
 	var d struct{ Decision bool }
-	decided := status == http.StatusOK && json.Unmarshal(body, &d) == nil
-	total.judge(p, round, taken, d.Decision, decided, fmt.Sprintf("sidecar %d", i))
+	decided = status == http.StatusOK && json.Unmarshal(body, &d) == nil
+	return d.Decision, decided
 }
 
 // trouble lets one fault after the other come and go until ctx ends.
