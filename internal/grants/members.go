@@ -186,12 +186,18 @@ func (s *Service) ChangeMember(ctx context.Context, actor authz.Subject, practic
 }
 
 // SetFullClinicalAccess switches full clinical access on or off. Without the
-// role practitioner it has no effect, but keeps its value (DOMAIN rule 40).
+// role practitioner it has no effect, but keeps its value (DOMAIN rule 40). The
+// other administrators are told of one who switches his own (DOMAIN rule 39).
 func (s *Service) SetFullClinicalAccess(ctx context.Context, actor authz.Subject, practice, user string, enabled bool, reason string) (Member, error) {
 	if err := checkReason(reason); err != nil {
 		return Member{}, err
 	}
-	return s.updateMember(ctx, actor, actionFullAccess, practice, user, reason, func(_ *act, m *Member) error {
+	return s.updateMember(ctx, actor, actionFullAccess, practice, user, reason, func(a *act, m *Member) error {
+		if m.FullClinicalAccess != enabled && user == actor.ID {
+			if _, err := a.tx.Exec(ctx, insertMemberNotices, practice, user, enabled); err != nil {
+				return fmt.Errorf("tell the other administrators: %w", err)
+			}
+		}
 		m.FullClinicalAccess = enabled
 		return nil
 	})

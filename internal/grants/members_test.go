@@ -188,10 +188,24 @@ func TestRule38_39_40_FullClinicalAccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.opens("scheduler-1", "client-1", "full_clinical_access")
-	// Rule 39: his own.
+	// Rule 39: his own, of which the other administrators are told, once for each change.
+	told := func() int {
+		return b.count(`SELECT count(*) FROM notices WHERE kind = 'full_clinical_access'`)
+	}
+	if n := told(); n != 0 {
+		t.Errorf("%d notices of somebody else's full clinical access", n)
+	}
 	b.exec(`UPDATE members SET roles = '{administrator,practitioner}' WHERE user_id = 'admin-1'`)
-	if err := set(admin, "admin-1", true); err != nil {
-		t.Errorf("his own: %v", err)
+	for range 2 {
+		if err := set(admin, "admin-1", true); err != nil {
+			t.Errorf("his own: %v", err)
+		}
+	}
+	if n := told(); n != b.count(`SELECT count(*) FROM members WHERE practice = 'practice-1' AND 'administrator' = ANY (roles) AND status = 'active'`)-1 || n == 0 {
+		t.Errorf("%d administrators were told", n)
+	}
+	if n := b.count(`SELECT count(*) FROM notices WHERE member = 'admin-1' OR practice <> 'practice-1'`); n != 0 {
+		t.Errorf("%d notices to himself, or to another practice", n)
 	}
 }
 

@@ -89,3 +89,9 @@ const (
 
 // Settings.
 const updateSettings = `UPDATE practices SET preset = $2, overrides = $3 WHERE id = $1`
+
+// insertMemberNotices tells the other administrators that $2 switched his own
+// full clinical access to $3.
+const insertMemberNotices = `INSERT INTO notices (kind, practice, member, details)
+	SELECT 'full_clinical_access', practice, user_id, jsonb_build_object('user', $2::text, 'enabled', $3::boolean)
+	  FROM members WHERE practice = $1 AND status = 'active' AND 'administrator' = ANY (roles) AND user_id <> $2`

@@ -21,7 +21,7 @@ type Log struct{ Log *slog.Logger }
 
 // Deliver writes n to the log.
 func (l Log) Deliver(ctx context.Context, n Notice) error {
-	l.Log.InfoContext(ctx, "notice", "id", n.ID, "kind", n.Kind, "practice", n.Practice, "client", n.Client, "contact", n.Contact)
+	l.Log.InfoContext(ctx, "notice", "id", n.ID, "kind", n.Kind, "practice", n.Practice, "client", n.Client, "contact", n.Contact, "member", n.Member)
 	return nil
 }
 
@@ -81,7 +81,7 @@ func (d *Delivery) once(ctx context.Context) (int, error) {
 	}
 	claimed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Notice, error) {
 		var n Notice
-		err := row.Scan(&n.ID, &n.At, &n.Kind, &n.Practice, &n.Client, &n.Contact, &n.Details, &n.Correlation, &n.Attempt)
+		err := row.Scan(&n.ID, &n.At, &n.Kind, &n.Practice, &n.Client, &n.Contact, &n.Member, &n.Details, &n.Correlation, &n.Attempt)
 		n.At = n.At.UTC()
 		return n, err
 	})

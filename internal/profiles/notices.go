@@ -16,17 +16,19 @@ const (
 	noticeInvitation = "invitation"
 )
 
-// Notice says that a contact of a client is to be told something. It names
-// nobody but by id and holds nothing clinical: who delivers it looks up where
-// to. The same notice may be delivered twice; its id tells.
+// Notice says that a contact of a client, or a member of the practice, is to be
+// told something. It names nobody but by id and holds nothing clinical: who
+// delivers it looks up where to. The same notice may be delivered twice; its id
+// tells.
 type Notice struct {
 	ID          int64           `json:"id"`
 	At          time.Time       `json:"at"`
-	Kind        string          `json:"kind"` // link, unlink, permission or invitation
+	Kind        string          `json:"kind"` // link, unlink, permission, invitation; to a member: full_clinical_access
 	Practice    string          `json:"practice"`
-	Client      string          `json:"client"`  // whose portal it is about
-	Contact     string          `json:"contact"` // who is to be told
-	Details     json.RawMessage `json:"details"` // person: the client that he is himself; login; permissions
+	Client      string          `json:"client,omitempty"`  // whose portal it is about
+	Contact     string          `json:"contact,omitempty"` // who is to be told
+	Member      string          `json:"member,omitempty"`  // or this member: his user id
+	Details     json.RawMessage `json:"details"`           // person: the client that he is himself; login; permissions
 	Correlation string          `json:"correlation,omitempty"`
 	Attempt     int             `json:"attempt"` // from 1
 }

@@ -154,7 +154,7 @@ const (
 	claimNotices = `UPDATE notices n SET attempts = n.attempts + 1, next_at = clock_timestamp() + $2
 		FROM (SELECT id FROM notices WHERE delivered_at IS NULL AND dead_at IS NULL AND next_at <= clock_timestamp()
 		       ORDER BY next_at, id LIMIT $1 FOR UPDATE SKIP LOCKED) due
-		WHERE n.id = due.id RETURNING n.id, n.at, n.kind, n.practice, n.client, n.contact, n.details, n.correlation, n.attempts`
+		WHERE n.id = due.id RETURNING n.id, n.at, n.kind, n.practice, coalesce(n.client, ''), coalesce(n.contact, ''), coalesce(n.member, ''), n.details, n.correlation, n.attempts`
 
 	markDelivered = `UPDATE notices SET delivered_at = clock_timestamp(), fault = '' WHERE id = $1 AND delivered_at IS NULL`
 	markFailed    = `UPDATE notices SET next_at = clock_timestamp() + $2, fault = $3, dead_at = CASE WHEN $4 THEN clock_timestamp() END
