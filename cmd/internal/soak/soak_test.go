@@ -17,20 +17,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// In CI; CHARTGATE_SOAK_REVOKES and CHARTGATE_SOAK_REVOKERS say otherwise.
 const (
-	shortRevokes = 1000 // in CI
-	revokers     = 100  // at once, each on a grant of its own
+	shortRevokes = 1000 // acknowledged revokes that a run must reach
+	fewRevokers  = 100  // at once, each on a grant of its own
 )
 
-// wanted is how many acknowledged revokes a run must reach.
-func wanted(t *testing.T) int64 {
-	text := os.Getenv("CHARTGATE_SOAK_REVOKES")
+// wanted is the number in an environment variable.
+func wanted(t *testing.T, name string, otherwise int64) int64 {
+	text := os.Getenv(name)
 	if text == "" {
-		return shortRevokes
+		return otherwise
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 1 {
-		t.Fatalf("CHARTGATE_SOAK_REVOKES=%q: want a number of revokes", text)
+		t.Fatalf("%s=%q: want a number", name, text)
 	}
 	return n
 }
@@ -39,7 +40,7 @@ func wanted(t *testing.T) int64 {
 // network, Postgres or the processes (promise P2).
 func TestARevokeIsARevoke(t *testing.T) {
 	f := start(t, 3)
-	total := f.soak(t, wanted(t), 4*time.Hour)
+	total := f.soak(t, wanted(t, "CHARTGATE_SOAK_REVOKES", shortRevokes), 4*time.Hour)
 	total.log(t)
 	if report := total.report.Load(); report != nil {
 		t.Errorf("%d stale allows, the first: %s", total.stale.Load(), *report)
@@ -73,6 +74,7 @@ func (f *fleet) soak(t *testing.T, want int64, most time.Duration) *tally {
 	total := &tally{}
 	ctx, stop := context.WithTimeout(t.Context(), most)
 	defer stop()
+	go total.progress(t, ctx, want)
 	var workers sync.WaitGroup
 	for _, p := range pairs {
 		workers.Go(func() {
@@ -106,10 +108,23 @@ func (f *fleet) soak(t *testing.T, want int64, most time.Duration) *tally {
 	return total
 }
 
+// progress says every minute how far a long run is.
+func (t *tally) progress(test *testing.T, ctx context.Context, want int64) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Minute):
+			test.Logf("%d of %d revokes, %d stale", t.revokes.Load(), want, t.stale.Load())
+		}
+	}
+}
+
 // populate makes a practice with one administrator, and a practitioner and a
 // client for each revoker.
 func (f *fleet) populate(t *testing.T) []*pair {
 	t.Helper()
+	revokers := int(wanted(t, "CHARTGATE_SOAK_REVOKERS", fewRevokers))
 	_, err := f.owner.Exec(t.Context(), `
 		INSERT INTO practices (id) VALUES ('practice-1');
 		INSERT INTO users (id) SELECT 'admin-1' UNION SELECT 'practitioner-' || n FROM generate_series(1, `+strconv.Itoa(revokers)+`) n;
@@ -157,7 +172,7 @@ func (f *fleet) cycle(ctx context.Context, p *pair, total *tally) {
 	during.Wait()
 }
 
-var client = &http.Client{Timeout: 6 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
+var client = &http.Client{Timeout: 6 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1024}}
 
 func call(ctx context.Context, method, url, body string) (int, []byte) {
 	r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
