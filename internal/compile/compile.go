@@ -60,14 +60,8 @@ const maxBases = 16
 // Compile turns a policy into formulas. An action that cannot be translated
 // carries its error; the error returned is one that spoils them all.
 func Compile(ctx context.Context, source Source) (*Policy, error) {
-	p := &Policy{Actions: map[string]*Action{}}
-	for rule := range queries {
-		if len(source.Compiler.GetRulesExact(ast.MustParseRef(rule))) == 0 {
-			return nil, &Untranslatable{Rule: rule, What: "there is no such rule",
-				Hint: "only a policy with the entry point of the shipped one is compiled"}
-		}
-	}
-	if err := p.readTables(ctx, source); err != nil {
+	p, err := begin(ctx, source)
+	if err != nil {
 		return nil, err
 	}
 	work := make(chan *Action)
@@ -85,6 +79,34 @@ func Compile(ctx context.Context, source Source) (*Policy, error) {
 	close(work)
 	group.Wait()
 	return p, ctx.Err()
+}
+
+// Only is Compile for one action; the policy has none where there is no such
+// action.
+func Only(ctx context.Context, source Source, action string) (*Policy, error) {
+	p, err := begin(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	a := p.Actions[action]
+	clear(p.Actions)
+	if a != nil {
+		p.Actions[action] = a
+		a.Err = a.compile(ctx, source, p)
+	}
+	return p, ctx.Err()
+}
+
+// begin is a policy whose actions are still to be compiled.
+func begin(ctx context.Context, source Source) (*Policy, error) {
+	p := &Policy{Actions: map[string]*Action{}}
+	for rule := range queries {
+		if len(source.Compiler.GetRulesExact(ast.MustParseRef(rule))) == 0 {
+			return nil, &Untranslatable{Rule: rule, What: "there is no such rule",
+				Hint: "only a policy with the entry point of the shipped one is compiled"}
+		}
+	}
+	return p, p.readTables(ctx, source)
 }
 
 // compile fills in the formulas of one action.

@@ -38,6 +38,7 @@ type Engine struct {
 
 	mu       sync.Mutex
 	prepared map[string]rego.PreparedEvalQuery // by path; bounded by maxPrepared
+	formulas map[string]*compile.Policy        // by action: see formulasFor
 }
 
 // NewEngine compiles b. With DecisionPath the policy is compiled strictly,

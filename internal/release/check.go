@@ -54,6 +54,7 @@ func Check(ctx context.Context, policies fs.FS) ([]Finding, error) {
 		all = append(all, checkMetadata(name, bundle.Modules[name], ids)...)
 		all = append(all, checkStyle(name, bundle.Modules[name])...)
 		all = append(all, checkReferences(name, bundle)...)
+		all = append(all, checkBecause(name, bundle)...)
 	}
 	tables, err := matchSchema(ctx, bundle.Data["tables"], bundle.Schemas["tables"])
 	if err != nil {

@@ -46,9 +46,12 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 	for _, test := range []struct{ what, file, old, new, finding string }{
 		{"spaces", assigned, "permit if {", "permit  if {", "is not formatted"},
 		{"no title", assigned, "# title: The assigned practitioner writes notes\n", "", "rule permit needs METADATA with a title"},
-		{"no id", assigned, "# custom:\n#   id: assigned_notes\n", "", "rule permit needs METADATA with custom.id"},
+		{"no id", assigned, "#   id: assigned_notes\n", "", "rule permit needs METADATA with custom.id"},
 		{"an id twice", assigned, "id: assigned_notes", "id: assigned_billing", "id assigned_billing is taken by"},
 		{"no description of a package", assigned, "# title: The assigned practitioner\n", "", "the package needs a title"},
+		{"no reason in words", "rules/archived/archived.rego", "because:", "said:", "rule archived needs METADATA with custom.because"},
+		{"a reason with a misspelt fact", grants, "{grant.granted_by}", "{grant.given_by}", "there is no fact {grant.given_by}"},
+		{"a reason with half a part", grants, "[, given by", ", given by", "neither of them inside"},
 		{"a misspelt fact", assigned, "input.client.assigned ==", "input.client.asigned ==", "undefined ref: input.client.asigned"},
 		{"a misspelt setting", assigned, "input.settings.access_managers", "input.settings.acces_managers", "undefined ref: input.settings.acces_managers"},
 		{"a misspelt fact through a helper", "lib/notes.rego", "input.resource.properties.author", "input.resource.properties.autor", "undefined ref: input.resource.properties.autor"},

@@ -80,6 +80,9 @@ _refusals contains "scope" if rules.grants.scope_too_small
 # description: The default answer to everybody who has no reason to be there.
 # custom:
 #   id: refusal_no_basis
+#   because: >-
+#     nothing gives {subject.id} this: no assignment, no grant that is in force and wide enough,
+#     no role[; the grant on file is to {grant.scope}, from {grant.not_before}]
 _refusals contains "no_basis" if not permitted
 
 # METADATA

@@ -14,6 +14,7 @@ import data.lib.member
 # description: Members, settings, access, profiles and the portal (rules 2, 17, 27 and 38).
 # custom:
 #   id: administrator_always
+#   because: "{member.user} is an administrator of {member.practice}"
 permit if {
 	member.administrator
 	input.action.name in data.tables.roles.administrator.always
@@ -24,6 +25,9 @@ permit if {
 # description: Setting admin_record_access (rule 24).
 # custom:
 #   id: administrator_charts
+#   because: >-
+#     {member.user} is an administrator of {member.practice}, where administrators open charts
+#     (setting admin_record_access is {settings.admin_record_access})
 permit if {
 	member.administrator
 	input.settings.admin_record_access in {"full", "non_clinical"}
@@ -35,6 +39,9 @@ permit if {
 # description: Setting admin_record_access (rules 22 and 23).
 # custom:
 #   id: administrator_clinical
+#   because: >-
+#     {member.user} is an administrator of {member.practice}, where administrators read clinical
+#     documents (setting admin_record_access is {settings.admin_record_access})
 permit if {
 	member.administrator
 	input.settings.admin_record_access == "full"
@@ -48,6 +55,10 @@ permit if {
 #   admin_practitioner_reads says "all".
 # custom:
 #   id: administrator_practitioner_clinical
+#   because: >-
+#     {member.user} is an administrator and a practitioner of {member.practice}, where these read
+#     clinical documents of all clients (setting admin_practitioner_reads is
+#     {settings.admin_practitioner_reads})
 permit if {
 	member.administrator
 	member.practitioner

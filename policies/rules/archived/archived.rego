@@ -16,6 +16,8 @@ import data.lib.request
 #   (rule 64). A client whose status is not known is not touched at all.
 # custom:
 #   id: archived
+#   because: >-
+#     {client.id} is not active[ but {client.status}], and this is not possible on such a client
 archived if not _open
 
 # METADATA

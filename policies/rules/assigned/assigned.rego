@@ -15,6 +15,7 @@ import data.lib.notes
 # description: He opens the chart and does all that clinical work needs (rule 1).
 # custom:
 #   id: assigned
+#   because: "{member.user} is the assigned practitioner of {client.id}"
 permit if {
 	_assigned
 	input.action.name in data.tables.roles.assigned.always
@@ -25,6 +26,9 @@ permit if {
 # description: His own, and those that nobody has signed yet (rule 62).
 # custom:
 #   id: assigned_notes
+#   because: >-
+#     {member.user} is the assigned practitioner of {client.id}, and the note is his own or not
+#     signed yet
 permit if {
 	_assigned
 	notes.open_to_change
@@ -36,6 +40,9 @@ permit if {
 # description: The switch is the member's own and touches nothing else (rule 101).
 # custom:
 #   id: assigned_billing
+#   because: >-
+#     {member.user} is the assigned practitioner of {client.id}, and billing is switched on for
+#     him
 permit if {
 	_assigned
 	member.billing_enabled
@@ -47,6 +54,9 @@ permit if {
 # description: Setting access_managers; by default only administrators do (rules 28 and 29).
 # custom:
 #   id: assigned_access
+#   because: >-
+#     {member.user} is the assigned practitioner of {client.id}, and this practice lets these
+#     manage access (setting access_managers)
 permit if {
 	_assigned
 	"assigned_practitioner" in input.settings.access_managers
@@ -58,6 +68,9 @@ permit if {
 # description: Setting reassign_managers; by default only administrators do (rule 55).
 # custom:
 #   id: assigned_reassign
+#   because: >-
+#     {member.user} is the assigned practitioner of {client.id}, and this practice lets these hand
+#     a client on (setting reassign_managers)
 permit if {
 	_assigned
 	"assigned_practitioner" in input.settings.reassign_managers
@@ -69,6 +82,9 @@ permit if {
 # description: Setting archive_managers; by default only administrators do.
 # custom:
 #   id: assigned_archive
+#   because: >-
+#     {member.user} is the assigned practitioner of {client.id}, and this practice lets these
+#     archive a client (setting archive_managers)
 permit if {
 	_assigned
 	"assigned_practitioner" in input.settings.archive_managers

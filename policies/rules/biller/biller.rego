@@ -12,6 +12,7 @@ import data.lib.member
 # description: For every client of the practice (rule 14).
 # custom:
 #   id: biller_always
+#   because: "{member.user} is a biller of {member.practice}"
 permit if {
 	member.biller
 	input.action.name in data.tables.roles.biller.always
@@ -22,6 +23,9 @@ permit if {
 # description: Setting biller_sees_diagnoses; on by default, since claims name them (rule 15).
 # custom:
 #   id: biller_diagnoses
+#   because: >-
+#     {member.user} is a biller of {member.practice}, which lets billers see diagnoses (setting
+#     biller_sees_diagnoses)
 permit if {
 	member.biller
 	input.settings.biller_sees_diagnoses == true

@@ -12,6 +12,7 @@ import data.lib.member
 # description: And nothing else (rule 16).
 # custom:
 #   id: forms_administrator_always
+#   because: "{member.user} is a forms administrator of {member.practice}"
 permit if {
 	member.forms_administrator
 	input.action.name in data.tables.roles.forms_administrator.always

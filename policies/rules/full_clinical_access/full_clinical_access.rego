@@ -15,6 +15,7 @@ import data.lib.notes
 # description: To read, and to keep the demographics up to date (rule 3).
 # custom:
 #   id: full_clinical_access
+#   because: "{member.user} has full clinical access"
 permit if {
 	_full_clinical_access
 	input.action.name in data.tables.roles.full_clinical_access.always
@@ -25,6 +26,7 @@ permit if {
 # description: His own, and those that nobody has signed yet.
 # custom:
 #   id: full_clinical_access_notes
+#   because: "{member.user} has full clinical access, and the note is his own or not signed yet"
 permit if {
 	_full_clinical_access
 	notes.open_to_change

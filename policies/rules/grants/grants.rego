@@ -15,6 +15,8 @@ import data.lib.notes
 # description: The chart, its notes and documents, and the appointments (rule 4).
 # custom:
 #   id: grant_view
+#   because: >-
+#     a grant[ until {grant.expires_at}][, given by {grant.granted_by}][, reason: {grant.reason}]
 permit if {
 	_in_force
 	_scope_views
@@ -26,6 +28,9 @@ permit if {
 # description: The switch is the member's own.
 # custom:
 #   id: grant_view_billing
+#   because: >-
+#     a grant[ until {grant.expires_at}][, given by {grant.granted_by}][, reason: {grant.reason}];
+#     billing is switched on for {member.user}
 permit if {
 	_in_force
 	_scope_views
@@ -38,6 +43,9 @@ permit if {
 # description: The scope says whether a grant is for viewing or for working (rule 102).
 # custom:
 #   id: grant_collaborate
+#   because: >-
+#     a grant to collaborate[ until {grant.expires_at}][, given by {grant.granted_by}][, reason:
+#     {grant.reason}]
 permit if {
 	_in_force
 	_scope_collaborates
@@ -51,6 +59,9 @@ permit if {
 #   Said only as a reason, where nothing else allows (rule 102).
 # custom:
 #   id: scope_too_small
+#   because: >-
+#     the grant[ until {grant.expires_at}][, given by {grant.granted_by}][, reason:
+#     {grant.reason}] is for viewing only
 scope_too_small if {
 	_in_force
 	input.grant.scope == "view"

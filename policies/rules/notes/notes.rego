@@ -15,6 +15,7 @@ import data.lib.request
 #   (rules 26, 96, 97 and 100). A kind of note that the table does not call ordinary is protected.
 # custom:
 #   id: protected_note
+#   because: "a note of this kind is open to its author alone"
 protected_note if {
 	request.type == "note"
 	not notes.open_to_read

@@ -15,6 +15,7 @@ import data.lib.request
 # description: He needs no permissions on his own profile.
 # custom:
 #   id: portal_own
+#   because: "{subject.id} is the client's own portal login"
 own if {
 	_asked_of_the_portal
 	_own_login
@@ -27,6 +28,9 @@ own if {
 #   none here (rules 143 and 144).
 # custom:
 #   id: portal_access
+#   because: >-
+#     {subject.id} is the portal login of contact {portal.contact}[, who is {portal.relationship}
+#     to the client], and was given this
 access if {
 	_asked_of_the_portal
 	_contacts_login
@@ -37,6 +41,7 @@ access if {
 # description: Whatever the relationship and the permissions are (rules 138 and 145).
 # custom:
 #   id: portal_off
+#   because: "portal access is switched off for contact {portal.contact}"
 portal_off if {
 	_asked_of_the_portal
 	_has_access
@@ -48,6 +53,7 @@ portal_off if {
 # description: Another profile of the same login is not within reach until he enters it (rule 142).
 # custom:
 #   id: other_profile
+#   because: "the profile of {client.id} was not entered[; {context.portal_profile} was]"
 other_profile if {
 	_asked_of_the_portal
 	not _in_this_profile
@@ -60,6 +66,8 @@ other_profile if {
 #   139 to 141).
 # custom:
 #   id: permission
+#   because: >-
+#     the practice does not offer this in the portal, or contact {portal.contact} was not given it
 permission if {
 	_asked_of_the_portal
 	_has_access

@@ -12,6 +12,7 @@ import data.lib.practice
 #   answer (rules 103 to 105, 107 and 111).
 # custom:
 #   id: other_practice
+#   because: "there is no such record in a practice that {subject.id} belongs to"
 other_practice if not practice.subject_belongs
 
 # METADATA
@@ -21,6 +22,7 @@ other_practice if not practice.subject_belongs
 #   names him (rules 57 and 59).
 # custom:
 #   id: not_active
+#   because: "the membership of {subject.id} is not active[: it is {member.status}]"
 not_active if not _active
 
 # METADATA

@@ -13,6 +13,9 @@ import data.lib.member
 # description: Setting practitioner_creates_clients; on by default.
 # custom:
 #   id: practitioner_creates_clients
+#   because: >-
+#     {member.user} is a practitioner of {member.practice}, which lets every practitioner create
+#     clients (setting practitioner_creates_clients)
 permit if {
 	member.practitioner
 	input.settings.practitioner_creates_clients == true
@@ -24,6 +27,9 @@ permit if {
 # description: Setting hide_unassigned; clients are hidden by default.
 # custom:
 #   id: practitioner_lists_clients
+#   because: >-
+#     {member.user} is a practitioner of {member.practice}, which hides no client from
+#     practitioners (setting hide_unassigned)
 permit if {
 	member.practitioner
 	input.settings.hide_unassigned == false

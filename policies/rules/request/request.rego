@@ -10,6 +10,7 @@ import data.lib.request
 # description: A misspelt action, or one that does not exist yet, is refused (rule 118).
 # custom:
 #   id: unknown_action
+#   because: "there is no action {action.name}"
 unknown_action if not request.known_action
 
 # METADATA
@@ -19,4 +20,5 @@ unknown_action if not request.known_action
 #   and 118).
 # custom:
 #   id: bad_input
+#   because: "the request does not say, in a form that can be read, who asks and for what"
 bad_input if not request.sound

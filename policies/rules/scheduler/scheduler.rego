@@ -12,6 +12,7 @@ import data.lib.member
 # description: For every client of the practice (rule 13).
 # custom:
 #   id: scheduler_always
+#   because: "{member.user} is a scheduler of {member.practice}"
 permit if {
 	member.scheduler
 	input.action.name in data.tables.roles.scheduler.always
@@ -22,6 +23,9 @@ permit if {
 # description: Setting scheduler_creates_clients; off by default.
 # custom:
 #   id: scheduler_creates_clients
+#   because: >-
+#     {member.user} is a scheduler of {member.practice}, which lets schedulers create clients
+#     (setting scheduler_creates_clients)
 permit if {
 	member.scheduler
 	input.settings.scheduler_creates_clients == true
