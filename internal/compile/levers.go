@@ -186,7 +186,9 @@ func (l *levers) grant() {
 	for scope, cost := range map[string]int{authz.ScopeView: costGrantView, authz.ScopeCollaborate: costGrantWork} {
 		g := authz.Grant{Scope: scope, NotBefore: f.Now, ExpiresAt: l.end()}
 		if old := f.Grant; old != nil {
-			g.ExpiresAt = old.ExpiresAt
+			if old.ExpiresAt.Before(g.ExpiresAt) {
+				g.ExpiresAt = old.ExpiresAt
+			}
 			if !old.NotBefore.After(f.Now) {
 				g.NotBefore = old.NotBefore
 			}

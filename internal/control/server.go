@@ -19,6 +19,7 @@ import (
 
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
+	"chartgate/internal/pdp"
 	"chartgate/internal/record"
 	"chartgate/internal/web"
 
@@ -30,6 +31,10 @@ import (
 type Policy interface {
 	Evaluate(ctx context.Context, r authz.Request, f authz.Facts) (authz.Decision, error)
 	Revision() string
+	// Explain says why, and of a refusal what would allow it; Refusal is what
+	// everybody else may be told of one.
+	Explain(ctx context.Context, r authz.Request, f authz.Facts) (pdp.Explanation, error)
+	Refusal() authz.Decision
 }
 
 // Recorder makes decisions durable before it returns. It must not need a
@@ -122,6 +127,7 @@ var (
 		{"POST", "/clients/:client/grants", giveGrant},
 		{"GET", "/clients/:client/grants/:grant", showGrant},
 		{"DELETE", "/clients/:client/grants/:grant", revokeGrant},
+		{"POST", "/explain", explain},
 		{"GET", "/settings", showSettings},
 		{"PUT", "/settings", saveSettings},
 	}

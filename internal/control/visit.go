@@ -32,6 +32,7 @@ type visit struct {
 	practice string
 	grants   *grants.Service
 	profiles *profiles.Service
+	asked    *authority
 
 	committed bool // the change is done, whatever comes after it
 }
@@ -74,6 +75,7 @@ func (v *visit) run(handle func(*visit) error) error {
 	defer cancel()
 	v.ctx = ctx
 	asked := &authority{policy: v.o.Policy(), deployment: v.o.Deployment, requestID: web.RequestID(v.c)}
+	v.asked = asked
 	v.grants = grants.New(v.o.Pool, asked, asked.policy)
 	v.profiles = profiles.New(v.o.Pool, v.o.Deployment, asked, asked.policy)
 	err := handle(v)

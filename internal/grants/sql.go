@@ -87,6 +87,9 @@ const (
 	selectVersion = `SELECT coalesce((SELECT version FROM grant_versions WHERE client = $1), 0)`
 )
 
+// selectGiven finds who gave the grant that begins at $4, and why.
+const selectGiven = `SELECT granted_by, reason FROM grants WHERE practice = $1 AND client = $2 AND user_id = $3 AND not_before = $4`
+
 // Settings.
 const updateSettings = `UPDATE practices SET preset = $2, overrides = $3 WHERE id = $1`
 

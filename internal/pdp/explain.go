@@ -69,6 +69,10 @@ func (e *Engine) ExplainDocument(ctx context.Context, document map[string]any) (
 	return x, err
 }
 
+// Refusal is what may be told of a refusal to whoever may not know more: that
+// nothing allows it (promise P8).
+func (e *Engine) Refusal() authz.Decision { return e.noBasis }
+
 // heldRules remembers the rules that held while OPA evaluated.
 type heldRules struct{ rules map[*ast.Rule]bool }
 

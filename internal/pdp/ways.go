@@ -84,7 +84,7 @@ func stepOf(c compile.Change, r authz.Request, f authz.Facts) Step {
 	return settingStep(c, path("settings"))
 }
 
-// grantStep gives a grant, or changes the one that there is.
+// grantStep gives a grant, which takes the place of one that gives no more.
 func grantStep(g authz.Grant, who string, f authz.Facts, path func(...string) string) Step {
 	verb := map[string]string{authz.ScopeView: "to view", authz.ScopeCollaborate: "to collaborate on"}[g.Scope]
 	end := ""
@@ -97,14 +97,19 @@ func grantStep(g authz.Grant, who string, f authz.Facts, path func(...string) st
 	if f.Settings.On("grant_requires_reason") {
 		end += ", with a reason"
 	}
+	step := Step{"give " + who + " a grant " + verb + " " + f.Client.ID + end, "POST", path("clients", f.Client.ID, "grants")}
 	old := f.Grant
 	switch {
 	case old == nil:
-		return Step{"give " + who + " a grant " + verb + " " + f.Client.ID + end, "POST", path("clients", f.Client.ID, "grants")}
 	case old.NotBefore.After(f.Now):
-		return Step{"let the grant of " + who + " begin now, " + verb + " " + f.Client.ID + end, "PUT", path("clients", f.Client.ID, "access")}
+		step.Change = "let the grant of " + who + " begin now, " + verb + " " + f.Client.ID + end
+	default:
+		step.Change = "make the grant of " + who + " one " + verb + " " + f.Client.ID + end
 	}
-	return Step{"make the grant of " + who + " one " + verb + " " + f.Client.ID + end, "PUT", path("clients", f.Client.ID, "access")}
+	if old != nil && g.ExpiresAt.Before(old.ExpiresAt) { // it gives less in the end, so the whole set is to be saved
+		step.Method, step.Path = "PUT", path("clients", f.Client.ID, "access")
+	}
+	return step
 }
 
 func settingStep(c compile.Change, path string) Step {
