@@ -27,6 +27,10 @@ func (s *Server) routeOPA(known fiber.Handler) {
 	for _, path := range []string{"/v0/data", "/v0/data/*"} {
 		s.App.Post(path, withoutSlash, known, ask, s.needsAll, s.dataPostV0).Name("v0/data")
 	}
+	for _, path := range []string{"/v1/compile", "/v1/compile/*"} {
+		s.App.Post(path, known, ask, s.needsAll, s.compilePost).Name("v1/compile")
+		s.App.Add(fiber.MethodGet, path, known, ask, s.needsAll, s.compilePost).Name("v1/compile")
+	}
 	s.App.Post("/", known, ask, s.needsAll, s.dataPostDefault).Name("index")
 	s.App.All("/v1/batch/data/*", notHere).Name("catchall")
 	for _, path := range []string{"/v1/policies", "/v1/policies/*"} {
