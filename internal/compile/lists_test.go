@@ -330,6 +330,9 @@ func TestListsAgreeWithTheLoader(t *testing.T) {
 					if f, err = facts.Load(t.Context(), pool, d, r); err != nil {
 						t.Fatal(err)
 					}
+					if broken := compile.Broken(&r, &f); broken != compile.Kept {
+						t.Fatalf("the loader breaks %s", broken)
+					}
 					decision, err := s.engine.Evaluate(t.Context(), r, f)
 					if err != nil {
 						t.Fatal(err)

@@ -176,6 +176,15 @@ func (p *Program) Evaluate(r *authz.Request, f *authz.Facts) (authz.Decision, bo
 	return p.Decision(v), true
 }
 
+// Left says why Decide left a request to OPA, where a broken guarantee is the
+// cause; Kept where it is not.
+func (p *Program) Left(r *authz.Request, f *authz.Facts) Guarantee {
+	if p.actions[r.Action] == nil {
+		return Kept
+	}
+	return unwritable(r, f)
+}
+
 // Covers reports whether the program decides this action.
 func (p *Program) Covers(action string) bool { return p.actions[action] != nil }
 
@@ -188,20 +197,7 @@ func (p *Program) Covers(action string) bool { return p.actions[action] != nil }
 //   - every time lies in the years 1 to 9999: of grants by a CHECK of the
 //     table, of the clock by what a clock is;
 //   - every property of a resource is JSON.
-func guaranteed(r *authz.Request, f *authz.Facts) bool {
-	if !f.Now.IsZero() && !writable(f.Now) || !f.Latest.IsZero() && !writable(f.Latest) {
-		return false
-	}
-	if g := f.Grant; g != nil && (!writable(g.NotBefore) || !writable(g.ExpiresAt)) {
-		return false
-	}
-	for _, v := range r.Resource.Properties {
-		if !isJSON(v, 0) {
-			return false
-		}
-	}
-	return true
-}
+func guaranteed(r *authz.Request, f *authz.Facts) bool { return unwritable(r, f) == Kept }
 
 // maxDepth is how deep properties may be nested; the door allows less.
 const maxDepth = 64

@@ -57,6 +57,9 @@ type Counts struct {
 	Checked atomic.Uint64 // of the program's: evaluated again by OPA
 	Skipped atomic.Uint64 // of those drawn for it: not evaluated, since too many waited
 	Differs atomic.Uint64 // of those evaluated: another decision. Any is an alarm
+	// Broken counts facts that broke a guarantee of the loaders, so that OPA
+	// decided. Any is an alarm.
+	Broken [compile.Guarantees]atomic.Uint64
 }
 
 // Counts returns the live counters.

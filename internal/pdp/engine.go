@@ -89,7 +89,7 @@ func (e *Engine) OwnPolicy() bool { return e.decision != DecisionPath }
 // answered. An error means that the policy gave no decision.
 func (e *Engine) Evaluate(ctx context.Context, r authz.Request, f authz.Facts) (authz.Decision, error) {
 	if p := e.program.Load(); p != nil {
-		if d, ok := p.Evaluate(&r, &f); ok {
+		if d, ok := e.byProgram(ctx, p, &r, &f); ok {
 			e.counts.Program.Add(1)
 			if e.shadow != nil {
 				e.shadow.draw(e, p, r, f, d)

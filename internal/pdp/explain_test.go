@@ -11,19 +11,6 @@ import (
 	"chartgate/internal/pdp"
 )
 
-func shippedEngine(t *testing.T) *pdp.Engine {
-	t.Helper()
-	b, err := pdp.LoadBundle("../../policies")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := pdp.NewEngine(t.Context(), b, pdp.DecisionPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // aChart is practitioner-2, who has nothing on client-1.
@@ -42,7 +29,7 @@ func aChart(t *testing.T) (authz.Request, authz.Facts) {
 }
 
 func TestExplanationOfAGrant(t *testing.T) {
-	e := shippedEngine(t)
+	e := shipped(t)
 	r, f := aChart(t)
 	f.Grant = &authz.Grant{Scope: authz.ScopeView, NotBefore: noon, ExpiresAt: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}
 	f.Member.FullClinicalAccess = true
@@ -68,7 +55,7 @@ func TestExplanationOfAGrant(t *testing.T) {
 }
 
 func TestExplanationOfARefusal(t *testing.T) {
-	e := shippedEngine(t)
+	e := shipped(t)
 	r, f := aChart(t)
 	r.Action, r.Resource = "note.write", authz.Resource{Type: authz.ResourceNote, ID: "note-1", Properties: authz.Properties{
 		"client": "client-1", "author": "practitioner-2", "kind": "progress", "signed": false}}

@@ -205,7 +205,7 @@ func TestOPAErrors(t *testing.T) {
 		{"a policy", "PUT", "/v1/policies/mine", `package mine`, nil, 405, "invalid_operation"},
 		{"a policy's end", "DELETE", "/v1/policies/mine", ``, nil, 405, "invalid_operation"},
 		{"GET of v0", "GET", "/v0/data/authzen/allow", ``, nil, 405, "invalid_operation"},
-		{"a filter", "POST", "/v1/compile/authzen/allow", `{}`, nil, 404, "resource_not_found"},
+		{"a filter for no database", "POST", "/v1/compile/authzen/allow", `{}`, nil, 400, "invalid_parameter"},
 		{"a query", "POST", "/v1/query", `{"query":"x = 1"}`, nil, 404, "resource_not_found"},
 		{"no such route", "GET", "/v1/nothing", ``, nil, 404, "resource_not_found"},
 		{"no status", "GET", "/v1/status", ``, nil, 500, "internal_error"},

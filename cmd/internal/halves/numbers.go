@@ -1,6 +1,7 @@
 package halves
 
 import (
+	"chartgate/internal/compile"
 	"chartgate/internal/facts"
 	"chartgate/internal/pdp"
 	"chartgate/internal/record"
@@ -53,5 +54,25 @@ func registerEngine(registry *prometheus.Registry, engine *pdp.Engine) {
 	counter("evaluations_total", "Evaluations of the policy.", prometheus.Labels{"by": "program"}, c.Program.Load)
 	counter("evaluations_total", "Evaluations of the policy.", prometheus.Labels{"by": "opa"}, c.OPA.Load)
 	counter("evaluations_checked_total", "Evaluations by the program that OPA made again.", nil, c.Checked.Load)
+	counter("evaluations_skipped_total", "Evaluations that were drawn for it and not made again, since too many waited.", nil, c.Skipped.Load)
 	counter("evaluations_differ_total", "Of those, the ones that differ: must stay 0.", nil, c.Differs.Load)
+}
+
+// registerProgram says whether the compiled policy decides now, and how often
+// facts broke what it rests on.
+func registerProgram(registry *prometheus.Registry, decides *pdp.PDP) {
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chartgate_program_on",
+		Help: "1 while the compiled policy decides and lists can be made, 0 while OPA decides everything."}, func() float64 {
+		if decides.Engine().Compiled() {
+			return 1
+		}
+		return 0
+	}))
+	for g := compile.Kept + 1; g < compile.Guarantees; g++ {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "chartgate_guarantees_broken_total",
+			Help:        "Facts that broke what the compiled policy rests on, so that OPA decided: must stay 0.",
+			ConstLabels: prometheus.Labels{"guarantee": g.String()}}, func() float64 {
+			return float64(decides.Engine().Counts().Broken[g].Load())
+		}))
+	}
 }

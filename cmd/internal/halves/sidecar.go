@@ -90,9 +90,11 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	metrics := web.NewMetrics()
 	registerSidecar(metrics.Registry, source, recorder)
 	registerEngine(metrics.Registry, c.Engine)
+	decides := pdp.New(c.Engine, source, recorder)
+	registerProgram(metrics.Registry, decides)
 
 	server, err := sidecar.New(sidecar.Options{
-		PDP:       pdp.New(c.Engine, source, recorder),
+		PDP:       decides,
 		Callers:   callers,
 		Checks:    append(checks(pool, cache), leaseCheck(source.Follower()), recordCheck(recorder)),
 		Metrics:   metrics,
