@@ -20,6 +20,7 @@ const (
 	CodeOtherPractice = "other_practice"
 	CodeNoBasis       = "no_basis"
 	CodeUnavailable   = "unavailable" // on record only: facts, policy or record could not be had
+	CodeListed        = "listed"      // on record only: not one answer, but a list of what is allowed
 )
 
 // ActionClientList is the action that says whether a subject may know that a

@@ -19,7 +19,8 @@ type Verdict struct {
 	RequestID string   // X-Request-ID of the asking service, "" when none
 
 	// Of a user's own bundle: the input, as JSON, of which the record keeps a
-	// digest, and the context of its decision.
+	// digest, and the context of its decision. Of a list (CodeListed): what was
+	// asked and what was listed.
 	Input   []byte
 	Context map[string]any
 }

@@ -16,21 +16,21 @@ import (
 	_ "embed"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
 	"chartgate/internal/record"
+	"chartgate/internal/search"
 	"chartgate/internal/web"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Policy is the policy that decides about changes: the same as the sidecars'.
-type Policy interface {
-	Evaluate(ctx context.Context, r authz.Request, f authz.Facts) (authz.Decision, error)
-	Revision() string
-}
+// Policy is the policy that decides about changes, and makes lists: the same as
+// the sidecars'.
+type Policy = search.Policy
 
 // Recorder makes decisions durable before it returns. It must not need a
 // connection of the pool that the changes use.
@@ -43,8 +43,11 @@ type Options struct {
 	Pool       *pgxpool.Pool // in the role of control
 	Deployment *feed.Deployment
 	Policy     func() Policy // the one that is active now
-	Recorder   Recorder
-	Callers    *web.Authenticator
+	// PolicyAt is the one that was active at a past moment. Nil: a list as of a
+	// moment before the last activation is refused.
+	PolicyAt func(context.Context, time.Time) (Policy, error)
+	Recorder Recorder
+	Callers  *web.Authenticator
 	// Settle returns once no sidecar can answer any more on the strength of what
 	// a transaction that committed before the call took away (promise P2).
 	Settle  func(ctx context.Context) error
@@ -113,10 +116,12 @@ var (
 		{"POST", "/members", inviteMember},
 		{"GET", "/members/:user", showMember},
 		{"PATCH", "/members/:user", changeMember},
+		{"GET", "/members/:user/clients", listMemberClients},
 		{"POST", "/members/:user/accept", acceptInvitation},
 		{"POST", "/members/:user/remove", removeMember},
 		{"PUT", "/members/:user/full-clinical-access", setFullClinicalAccess},
 		{"PUT", "/clients/:client/assigned-practitioner", assignPractitioner},
+		{"GET", "/clients/:client/members", listClientMembers},
 		{"GET", "/clients/:client/access", showAccess},
 		{"PUT", "/clients/:client/access", saveAccess},
 		{"POST", "/clients/:client/grants", giveGrant},

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"chartgate/internal/compile"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
@@ -68,7 +69,16 @@ var engine = sync.OnceValues(func() (*pdp.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
+	e, err := pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
+	if err != nil {
+		return nil, err
+	}
+	formulas, err := compile.Compile(context.Background(), e.Source())
+	if err != nil {
+		return nil, err
+	}
+	e.Attach(compile.Assemble(formulas)) // package compile certifies it
+	return e, nil
 })
 
 // setup starts control with edits to its options.
