@@ -36,6 +36,9 @@ type Engine struct {
 	shadow  *Shadow                         // nil: nobody looks
 	counts  Counts
 
+	certifying sync.Mutex      // held by who compiles the policy
+	certified  *compile.Report // of the program, once there is one
+
 	mu       sync.Mutex
 	prepared map[string]rego.PreparedEvalQuery // by path; bounded by maxPrepared
 }
