@@ -203,7 +203,11 @@ func (l *Lists) MemberClients(ctx context.Context, caller Caller, actor authz.Su
 		for _, row := range page {
 			e.Results = append(e.Results, row.ID)
 		}
-		return c.record(authz.Resource{Type: authz.ResourceMember, ID: user}, f, e)
+		if err := c.record(authz.Resource{Type: authz.ResourceMember, ID: user}, f, e); err != nil {
+			return err
+		}
+		return l.listed(authz.Request{Subject: actor, Action: authz.ActionClientList, Resource: authz.Resource{Type: authz.ResourceClient}}, own,
+			asked{List: "visible clients", Practice: practice, Of: actor.ID, Action: authz.ActionClientList}, entry{Results: e.Results})
 	})
 	return page, next, err
 }
@@ -375,14 +379,20 @@ func (l *Lists) Listed(ctx context.Context, tx pgx.Tx, actor authz.Subject, prac
 	for _, row := range rows {
 		ids = append(ids, row.ID)
 	}
-	question, err := json.Marshal(asked{List: "clients", Practice: practice, Of: actor.ID, Action: action})
-	if err != nil {
-		return nil, false, fmt.Errorf("question of a list: %w", err)
+	err = l.listed(r, f, asked{List: "clients", Practice: practice, Of: actor.ID, Action: action}, entry{After: position{ID: after}, Results: ids, More: more})
+	return ids, more, err
+}
+
+// listed puts on record what the policy of now lists.
+func (l *Lists) listed(r authz.Request, f authz.Facts, a asked, e entry) error {
+	var err error
+	if e.Question, err = json.Marshal(a); err != nil {
+		return fmt.Errorf("question of a list: %w", err)
 	}
-	v, err := listed(r, f, l.Policy.Revision(), "", entry{Question: question, After: position{ID: after}, Results: ids, More: more})
+	v, err := listed(r, f, l.Policy.Revision(), "", e)
 	if err != nil {
-		return nil, false, err
+		return err
 	}
 	l.Authority.Listed(v)
-	return ids, more, nil
+	return nil
 }
