@@ -200,7 +200,7 @@ func TestRule117AsOfIsWhatWasDecidedThen(t *testing.T) {
 			if err := b.db.QueryRow(context.Background(), `SELECT clock_timestamp()`).Scan(&m.at); err != nil {
 				t.Fatal(err)
 			}
-			m.clients, m.members = b.checked(t, w, action, on[action], properties)
+			m.clients, m.members = b.checked(t, w, nil, action, on[action], properties)
 			past = append(past, m)
 			b.change(t, w)
 		}

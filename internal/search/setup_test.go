@@ -25,24 +25,32 @@ import (
 	"pgregory.net/rapid"
 )
 
-// engine is the shipped policy with its program, which package compile
-// certifies.
-var engine = sync.OnceValues(func() (*pdp.Engine, error) {
-	b, err := pdp.ReadFolder(os.DirFS("../../policies"))
-	if err != nil {
-		return nil, err
+// engines are two of one policy: one with its program, which package compile
+// certifies, and one that asks OPA, which is the reference.
+type engines struct{ compiled, reference *pdp.Engine }
+
+var shipped = sync.OnceValues(func() (engines, error) { return enginesOf(func(map[string]any) {}) })
+
+// enginesOf makes engines of the shipped policy with an edited table of roles.
+func enginesOf(edit func(roles map[string]any)) (both engines, err error) {
+	ctx := context.Background()
+	for _, e := range []**pdp.Engine{&both.compiled, &both.reference} {
+		b, err := pdp.ReadFolder(os.DirFS("../../policies"))
+		if err != nil {
+			return both, err
+		}
+		edit(b.Data["tables"].(map[string]any)["roles"].(map[string]any))
+		if *e, err = pdp.NewEngine(ctx, b, pdp.DecisionPath); err != nil {
+			return both, err
+		}
 	}
-	e, err := pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
+	formulas, err := compile.Compile(ctx, both.compiled.Source())
 	if err != nil {
-		return nil, err
+		return both, err
 	}
-	formulas, err := compile.Compile(context.Background(), e.Source())
-	if err != nil {
-		return nil, err
-	}
-	e.Attach(compile.Assemble(formulas))
-	return e, nil
-})
+	both.compiled.Attach(compile.Assemble(formulas))
+	return both, nil
+}
 
 // bench is a database with the lists of control and the searches of a sidecar,
 // each in its own role.
@@ -50,6 +58,7 @@ type bench struct {
 	t          *testing.T
 	db         *pgxpool.Pool // as the owner: raw SQL
 	engine     *pdp.Engine
+	reference  *pdp.Engine // of single checks
 	deployment *feed.Deployment
 	lists      *search.Lists
 	searches   *search.Service
@@ -114,18 +123,24 @@ func (l loader) Facts(ctx context.Context, r authz.Request) (authz.Facts, error)
 
 func setup(t *testing.T) *bench {
 	t.Helper()
-	url := pgtest.URL(t)
-	e, err := engine()
+	both, err := shipped()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return setupWith(t, both)
+}
+
+func setupWith(t *testing.T, both engines) *bench {
+	t.Helper()
+	url := pgtest.URL(t)
+	e := both.compiled
 	control, sidecar := pgtest.PoolAs(t, url, postgres.RoleControl), pgtest.PoolAs(t, url, postgres.RoleSidecar)
 	d, err := feed.ReadDeployment(t.Context(), control)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &recorder{engine: e, deployment: d}
-	return &bench{t: t, db: pgtest.PoolAs(t, url, ""), engine: e, deployment: d, record: r,
+	return &bench{t: t, db: pgtest.PoolAs(t, url, ""), engine: e, reference: both.reference, deployment: d, record: r,
 		lists:    &search.Lists{Pool: control, Deployment: d, Authority: r, Policy: e},
 		searches: &search.Service{Pool: sidecar, Deployment: d, Engine: func() *pdp.Engine { return e }, Facts: loader{sidecar, d}, Recorder: r}}
 }
@@ -176,7 +191,7 @@ func (b *bench) drawWorld(t *rapid.T, practice string) world {
 			standing = append(standing, user)
 		}
 	}
-	for i := range rapid.IntRange(1, 8).Draw(t, "clients") {
+	for i := range rapid.IntRange(1, 6).Draw(t, "clients") {
 		client := fmt.Sprintf("%sc%d", practice, i)
 		batch.Queue(`INSERT INTO clients (id, practice, assigned, status, first_name, last_name) VALUES ($1, $2, nullif($3, ''), $4, 'Client', 'One')`,
 			client, practice, rapid.SampledFrom(append(standing, "")).Draw(t, "assigned"), rapid.SampledFrom([]string{"active", "active", "archived"}).Draw(t, "state"))
@@ -235,15 +250,19 @@ func single(action, on, who, client string, properties authz.Properties) authz.R
 
 // decide is the single check, on facts of the real loader.
 func (b *bench) decide(t fataler, r authz.Request) authz.Decision {
-	f, err := facts.Load(context.Background(), b.db, b.deployment, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := b.engine.Evaluate(context.Background(), r, f)
+	d, err := b.reference.Evaluate(context.Background(), r, b.load(t, r))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+func (b *bench) load(t fataler, r authz.Request) authz.Facts {
+	f, err := facts.Load(context.Background(), b.db, b.deployment, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 type fataler interface {
