@@ -22,8 +22,12 @@ func (e *Engine) Certify(ctx context.Context) (*compile.Report, error) {
 	if e.OwnPolicy() {
 		return nil, errors.New("certify: a policy of one's own is not compiled")
 	}
-	e.certifying.Lock()
-	defer e.certifying.Unlock()
+	select {
+	case e.certifying <- struct{}{}:
+		defer func() { <-e.certifying }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if e.certified != nil {
 		return e.certified, nil
 	}
