@@ -21,7 +21,7 @@ var floors = [][]string{
 	{"internal/postgres", "internal/web", "internal/embedded", "internal/compile"},
 	{"internal/feed"},
 	{"internal/pdp", "internal/facts", "internal/record"},
-	{"internal/grants", "internal/profiles", "internal/release", "internal/roster"},
+	{"internal/grants", "internal/profiles", "internal/release", "internal/roster", "internal/search"},
 	{"internal/sidecar", "internal/control", "internal/console"},
 	{"cmd"},
 }
@@ -29,7 +29,7 @@ var floors = [][]string{
 // never lists what a room must not reach, directly or through others.
 var never = map[string][]string{
 	"internal/sidecar":  {"internal/grants", "internal/profiles", "internal/release", "internal/roster", "internal/control"},
-	"internal/profiles": {"internal/pdp", "internal/facts", "internal/release", "internal/compile"},
+	"internal/profiles": {"internal/pdp", "internal/facts", "internal/release", "internal/compile", "internal/search"},
 	"internal/grants":   {"internal/pdp", "internal/facts", "internal/release", "internal/compile"},
 }
 
@@ -37,7 +37,7 @@ var never = map[string][]string{
 var guests = map[string][]string{
 	"github.com/gofiber/fiber":            {"internal/web", "internal/sidecar", "internal/control", "internal/console", "cmd"},
 	"github.com/open-policy-agent/opa":    {"internal/pdp", "internal/release", "internal/compile"},
-	"github.com/jackc/pgx":                {"internal/postgres", "internal/web", "internal/feed", "internal/facts", "internal/record", "internal/grants", "internal/profiles", "internal/release", "internal/roster", "internal/control", "cmd"},
+	"github.com/jackc/pgx":                {"internal/postgres", "internal/web", "internal/feed", "internal/facts", "internal/record", "internal/grants", "internal/profiles", "internal/release", "internal/roster", "internal/search", "internal/control", "cmd"},
 	"github.com/redis/go-redis":           {"internal/facts", "internal/feed", "cmd"},
 	"github.com/alicebob/miniredis":       {"internal/embedded"},
 	"github.com/pressly/goose":            {"internal/postgres"},

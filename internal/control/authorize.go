@@ -23,6 +23,7 @@ type authority struct {
 	policy     Policy
 	deployment *feed.Deployment
 	requestID  string
+	reads      bool // nothing is written in the transaction: see recordRead
 
 	tx       pgx.Tx          // the last one
 	verdicts []authz.Verdict // what was decided in it, in the order in which it was asked
@@ -44,10 +45,29 @@ func (a *authority) May(ctx context.Context, tx pgx.Tx, r authz.Request) (authz.
 		a.tx, a.verdicts = tx, nil
 	}
 	a.verdicts = append(a.verdicts, v)
+	if a.reads {
+		return v, nil
+	}
 	if err := record.AppendDecision(ctx, tx, v); err != nil {
 		return v, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
 	return v, nil
+}
+
+// Listed takes the entry of a page of a list, which is on record like what was
+// decided. Lists are made by calls that read.
+func (a *authority) Listed(v authz.Verdict) {
+	v.RequestID = a.requestID
+	a.verdicts = append(a.verdicts, v)
+}
+
+// recordRead puts on record what a call decided that only read, in a snapshot
+// in which nothing can be written.
+func (a *authority) recordRead(ctx context.Context, recorder Recorder) error {
+	if len(a.verdicts) == 0 {
+		return nil
+	}
+	return recorder.Record(context.WithoutCancel(ctx), a.verdicts...)
 }
 
 // recordUndone puts on record what was decided in a transaction that did not

@@ -40,6 +40,7 @@ func listClients(v *visit) error {
 	if err != nil {
 		return err
 	}
+	v.asked.reads = true
 	clients, next, err := v.profiles.Clients(v.ctx, v.actor, v.practice, web.Copy(v.c.Query("cursor")), limit)
 	if err != nil {
 		return err

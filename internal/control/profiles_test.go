@@ -102,7 +102,7 @@ func TestListOfClientsOverHTTP(t *testing.T) {
 		d.refused(d.call("GET", clients+"?limit="+limit, ""), 400, "malformed")
 	}
 	d.refused(d.as("admin-2").call("GET", clients, ""), 404, "not-found")
-	if n := d.count(`SELECT count(*) FROM decisions WHERE subject_id = 'practitioner-2' AND action = 'client.list' AND allow`); n != 1 {
+	if n := d.count(`SELECT count(*) FROM decisions WHERE subject_id = 'practitioner-2' AND action = 'client.list' AND code = 'listed' AND practice = 'practice-1'`); n != 1 {
 		t.Errorf("%d records of what practitioner-2 was shown", n)
 	}
 }

@@ -16,21 +16,23 @@ import (
 	_ "embed"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
 	"chartgate/internal/record"
+	"chartgate/internal/search"
 	"chartgate/internal/web"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Policy is the policy that decides about changes: the same as the sidecars'.
+// Policy is the policy that decides about changes, makes lists and explains: the
+// same as the sidecars'.
 type Policy interface {
-	Evaluate(ctx context.Context, r authz.Request, f authz.Facts) (authz.Decision, error)
-	Revision() string
+	search.Policy
 	// Explain says why, and of a refusal what would allow it; Refusal is what
 	// everybody else may be told of one.
 	Explain(ctx context.Context, r authz.Request, f authz.Facts) (pdp.Explanation, error)
@@ -48,8 +50,11 @@ type Options struct {
 	Pool       *pgxpool.Pool // in the role of control
 	Deployment *feed.Deployment
 	Policy     func() Policy // the one that is active now
-	Recorder   Recorder
-	Callers    *web.Authenticator
+	// PolicyAt is the one that was active at a past moment. Nil: a list as of a
+	// moment before the last activation is refused.
+	PolicyAt func(context.Context, time.Time) (search.Policy, error)
+	Recorder Recorder
+	Callers  *web.Authenticator
 	// Settle returns once no sidecar can answer any more on the strength of what
 	// a transaction that committed before the call took away (promise P2).
 	Settle  func(ctx context.Context) error
@@ -118,10 +123,12 @@ var (
 		{"POST", "/members", inviteMember},
 		{"GET", "/members/:user", showMember},
 		{"PATCH", "/members/:user", changeMember},
+		{"GET", "/members/:user/clients", listMemberClients},
 		{"POST", "/members/:user/accept", acceptInvitation},
 		{"POST", "/members/:user/remove", removeMember},
 		{"PUT", "/members/:user/full-clinical-access", setFullClinicalAccess},
 		{"PUT", "/clients/:client/assigned-practitioner", assignPractitioner},
+		{"GET", "/clients/:client/members", listClientMembers},
 		{"GET", "/clients/:client/access", showAccess},
 		{"PUT", "/clients/:client/access", saveAccess},
 		{"POST", "/clients/:client/grants", giveGrant},

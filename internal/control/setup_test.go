@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"chartgate/internal/compile"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
@@ -63,13 +64,27 @@ type desk struct {
 	actor   string
 }
 
-var engine = sync.OnceValues(func() (*pdp.Engine, error) {
+var engine = sync.OnceValues(func() (*pdp.Engine, error) { return compiled(func(map[string]any) {}) })
+
+// compiled is the shipped policy with an edited table of roles, and its program,
+// which package compile certifies.
+func compiled(edit func(roles map[string]any)) (*pdp.Engine, error) {
 	b, err := pdp.ReadFolder(os.DirFS("../../policies"))
 	if err != nil {
 		return nil, err
 	}
-	return pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
-})
+	edit(b.Data["tables"].(map[string]any)["roles"].(map[string]any))
+	e, err := pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
+	if err != nil {
+		return nil, err
+	}
+	formulas, err := compile.Compile(context.Background(), e.Source())
+	if err != nil {
+		return nil, err
+	}
+	e.Attach(compile.Assemble(formulas))
+	return e, nil
+}
 
 // setup starts control with edits to its options.
 func setup(t *testing.T, edits ...func(*Options)) *desk {

@@ -8,6 +8,7 @@ import (
 	"chartgate/internal/authz"
 	"chartgate/internal/grants"
 	"chartgate/internal/profiles"
+	"chartgate/internal/search"
 	"chartgate/internal/web"
 
 	"github.com/gofiber/fiber/v2"
@@ -32,6 +33,7 @@ type visit struct {
 	practice string
 	grants   *grants.Service
 	profiles *profiles.Service
+	lists    *search.Lists
 	asked    *authority
 
 	committed bool // the change is done, whatever comes after it
@@ -76,13 +78,19 @@ func (v *visit) run(handle func(*visit) error) error {
 	v.ctx = ctx
 	asked := &authority{policy: v.o.Policy(), deployment: v.o.Deployment, requestID: web.RequestID(v.c)}
 	v.asked = asked
+	v.lists = &search.Lists{Pool: v.o.Pool, Deployment: v.o.Deployment, Authority: asked, Policy: asked.policy, PolicyAt: v.o.PolicyAt}
 	v.grants = grants.New(v.o.Pool, asked, asked.policy)
-	v.profiles = profiles.New(v.o.Pool, v.o.Deployment, asked, asked.policy)
+	v.profiles = profiles.New(v.o.Pool, v.o.Deployment, asked, v.lists)
 	err := handle(v)
-	if err != nil && !v.committed {
-		if unrecorded := asked.recordUndone(ctx, v.o.Recorder); unrecorded != nil {
-			return unrecorded
-		}
+	record := func(context.Context, Recorder) error { return nil }
+	switch {
+	case asked.reads:
+		record = asked.recordRead
+	case err != nil && !v.committed:
+		record = asked.recordUndone
+	}
+	if unrecorded := record(ctx, v.o.Recorder); unrecorded != nil {
+		return unrecorded
 	}
 	if decision, ok := asked.first(); ok {
 		v.c.Set(headerDecision, decision.ID.String())

@@ -16,10 +16,20 @@ import (
 // abstract fact space, and, if they agree, lets the program decide from then
 // on. It takes seconds; until it is done, and for every action that cannot be
 // compiled, OPA decides. The report is the evidence; the error says that there
-// is no program at all.
+// is no program at all. Whoever calls it while another does waits for that one's
+// report.
 func (e *Engine) Certify(ctx context.Context) (*compile.Report, error) {
 	if e.OwnPolicy() {
 		return nil, errors.New("certify: a policy of one's own is not compiled")
+	}
+	select {
+	case e.certifying <- struct{}{}:
+		defer func() { <-e.certifying }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if e.certified != nil {
+		return e.certified, nil
 	}
 	policy, err := compile.Compile(ctx, e.Source())
 	if err != nil {
@@ -34,6 +44,7 @@ func (e *Engine) Certify(ctx context.Context) (*compile.Report, error) {
 		return report, fmt.Errorf("certify: the program and OPA differ: %s", report)
 	}
 	e.Attach(program)
+	e.certified = report
 	return report, nil
 }
 

@@ -36,6 +36,9 @@ type Engine struct {
 	shadow  *Shadow                         // nil: nobody looks
 	counts  Counts
 
+	certifying chan struct{}   // full while somebody compiles the policy
+	certified  *compile.Report // of the program, once there is one
+
 	mu       sync.Mutex
 	prepared map[string]rego.PreparedEvalQuery // by path; bounded by maxPrepared
 	formulas map[string]*compile.Policy        // by action: see formulasFor
@@ -46,7 +49,7 @@ type Engine struct {
 // differ; another decision path makes it a user's own policy, which gets its
 // input unchanged (see PDP.DecideOwn).
 func NewEngine(ctx context.Context, b *Bundle, decision string) (*Engine, error) {
-	e := &Engine{revision: b.Revision, decision: decision, prepared: map[string]rego.PreparedEvalQuery{}}
+	e := &Engine{revision: b.Revision, decision: decision, prepared: map[string]rego.PreparedEvalQuery{}, certifying: make(chan struct{}, 1)}
 	ref, err := ast.ParseRef(decision)
 	if err != nil || !strings.HasPrefix(decision, "data.") {
 		return nil, fmt.Errorf("decision %q: want a path such as %s", decision, DecisionPath)

@@ -44,6 +44,17 @@ func (p *PDP) judgeOwn(ctx context.Context, input map[string]any, requestID stri
 	return v, nil
 }
 
+// EvaluateOwn decides on an input with a user's own bundle, as DecideOwn does,
+// and puts nothing on record: for searches, which record what they list.
+func (e *Engine) EvaluateOwn(ctx context.Context, input map[string]any) (bool, error) {
+	result, _, err := e.Query(ctx, e.decision, input)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+	}
+	allow, _ := readOwn(result)
+	return allow, nil
+}
+
 // QueryOwn evaluates any document of a user's own bundle, as OPA's data API
 // does, and puts that on record: as an allow where the document is true, or a
 // decision that is. False means that the document is undefined.

@@ -75,3 +75,9 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, work func(tx pgx.Tx) error) e
 		return err
 	}
 }
+
+// InSnapshot runs work in one read-only REPEATABLE READ transaction: all that it
+// reads is of one moment. Nothing waits for it, and it waits for nobody.
+func InSnapshot(ctx context.Context, pool *pgxpool.Pool, work func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, work)
+}

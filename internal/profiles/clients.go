@@ -139,17 +139,20 @@ func (a *act) insertClient(ctx context.Context, n NewClient) error {
 
 // view is a locked client as the actor sees it.
 func (a *act) view(ctx context.Context, id string) (Client, error) {
-	c := a.clients[id]
-	shown := Client{ID: c.id, FirstName: c.firstName, LastName: c.lastName, Label: c.label, Status: c.status}
 	may, err := a.may(ctx, actionDemographics, id)
-	if err != nil || !may {
-		return shown, err
+	return a.clients[id].shown(err == nil && may), err
+}
+
+// shown is the client with or without what takes demographics.read.
+func (c *client) shown(detailed bool) Client {
+	shown := Client{ID: c.id, FirstName: c.firstName, LastName: c.lastName, Label: c.label, Status: c.status}
+	if detailed {
+		shown.Details = &Details{Email: c.email, Assigned: c.assigned}
+		if c.secondary() {
+			shown.Details.Primary = c.primary
+		}
 	}
-	shown.Details = &Details{Email: c.email, Assigned: c.assigned}
-	if c.secondary() {
-		shown.Details.Primary = c.primary
-	}
-	return shown, nil
+	return shown
 }
 
 // Client returns one client.

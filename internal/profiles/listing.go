@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"time"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
@@ -20,11 +19,16 @@ const (
 	MaxPage     = 200
 )
 
-// scan is how many clients are looked at together.
-const scan = 500
+// Lister says on which clients of a practice somebody may do something: up to
+// limit of them after an id, by id, and whether there are more. It puts what it
+// said on record. An error is no list.
+type Lister interface {
+	Listed(ctx context.Context, tx pgx.Tx, actor authz.Subject, practice, action, after string, limit int) (ids []string, more bool, err error)
+}
 
 // Clients returns a page of the clients that the actor may list, by id, and the
-// cursor of the next page, "" at the end (promise P4). An error is no list.
+// cursor of the next page, "" at the end (promise P4). All of it is of one
+// snapshot; an error is no list.
 func (s *Service) Clients(ctx context.Context, actor authz.Subject, practice, cursor string, limit int) ([]Client, string, error) {
 	after, err := s.readCursor(cursor, "clients", practice, actor.ID)
 	if err != nil {
@@ -34,36 +38,61 @@ func (s *Service) Clients(ctx context.Context, actor authz.Subject, practice, cu
 		shown []Client
 		next  string
 	)
-	err = s.inPractice(ctx, actor, practice, func(a *act) error {
-		ids, err := a.listed(ctx, after, limit+1)
+	err = postgres.InSnapshot(ctx, s.pool, func(tx pgx.Tx) error {
+		a := &act{Service: s, call: call{actor: actor, practice: practice}, tx: tx, clients: map[string]*client{}}
+		if err := a.active(ctx); err != nil {
+			return err
+		}
+		ids, more, err := s.lister.Listed(ctx, tx, actor, practice, authz.ActionClientList, after, limit)
 		if err != nil {
 			return err
 		}
-		shown, next = make([]Client, 0, len(ids)), ""
-		if len(ids) > limit {
-			ids = ids[:limit]
-			next = s.cursor(ids[limit-1], "clients", practice, actor.ID)
+		if more {
+			next = s.cursor(ids[len(ids)-1], "clients", practice, actor.ID)
 		}
-		if err := a.readClients(ctx, ids); err != nil {
-			return fmt.Errorf("list clients: %w", err)
-		}
-		for _, id := range ids {
-			may, err := a.may(ctx, authz.ActionClientList, id)
-			if err != nil {
-				return err
-			}
-			if !may || a.clients[id] == nil { // it was changed since it was picked
-				continue
-			}
-			c, err := a.view(ctx, id)
-			if err != nil {
-				return err
-			}
-			shown = append(shown, c)
-		}
-		return nil
+		shown, err = a.shown(ctx, ids, after)
+		return err
 	})
 	return shown, next, err
+}
+
+// active returns an error unless the actor is an active member of the practice.
+func (a *act) active(ctx context.Context) error {
+	if a.actor.Type != authz.SubjectUser {
+		return notFound()
+	}
+	var active bool
+	if err := a.tx.QueryRow(ctx, selectActive, a.practice, a.actor.ID).Scan(&active); err != nil {
+		return fmt.Errorf("read member: %w", err)
+	}
+	if !active {
+		return notFound()
+	}
+	return nil
+}
+
+// shown reads the clients of a page, which are those after an id: with their
+// details where the actor may read them.
+func (a *act) shown(ctx context.Context, ids []string, after string) ([]Client, error) {
+	if err := a.readClients(ctx, ids); err != nil {
+		return nil, fmt.Errorf("list clients: %w", err)
+	}
+	detailed := map[string]bool{}
+	for more := len(ids) > 0; more && after < ids[len(ids)-1]; {
+		var page []string
+		var err error
+		if page, more, err = a.lister.Listed(ctx, a.tx, a.actor, a.practice, actionDemographics, after, len(ids)); err != nil {
+			return nil, err
+		}
+		for _, id := range page {
+			detailed[id], after = true, id
+		}
+	}
+	shown := make([]Client, len(ids))
+	for i, id := range ids {
+		shown[i] = a.clients[id].shown(detailed[id])
+	}
+	return shown, nil
 }
 
 // inPractice runs work for an active member of the practice, whatever he may
@@ -78,56 +107,6 @@ func (s *Service) inPractice(ctx context.Context, actor authz.Subject, practice 
 			return notFound()
 		}
 		return work(a)
-	})
-}
-
-// listed picks up to limit clients after an id that the actor may list.
-func (a *act) listed(ctx context.Context, after string, limit int) ([]string, error) {
-	var ids []string
-	for {
-		candidates, err := a.candidates(ctx, after)
-		if err != nil {
-			return nil, fmt.Errorf("list clients: %w", err)
-		}
-		for _, c := range candidates {
-			r := authz.Request{Subject: a.actor, Action: authz.ActionClientList, Resource: onClient(a.practice, c.Client.ID)}
-			d, err := a.policy.Evaluate(ctx, r, c)
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
-			}
-			if !d.Allow {
-				continue
-			}
-			if ids = append(ids, c.Client.ID); len(ids) == limit {
-				return ids, nil
-			}
-		}
-		if len(candidates) < scan {
-			return ids, nil
-		}
-		after = candidates[len(candidates)-1].Client.ID
-	}
-}
-
-// candidates are the facts of the next clients after an id, for the actor.
-func (a *act) candidates(ctx context.Context, after string) ([]authz.Facts, error) {
-	rows, err := a.tx.Query(ctx, selectCandidates, a.practice, after, a.actor.ID, scan)
-	if err != nil {
-		return nil, err
-	}
-	m := a.people[a.actor.ID].Member
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (authz.Facts, error) {
-		c := authz.Client{Practice: a.practice}
-		f := authz.Facts{Practice: a.practice, Client: &c, Member: &m, Settings: a.defaults}
-		var (
-			scope      *string
-			start, end *time.Time
-		)
-		err := row.Scan(&c.ID, &c.Assigned, &c.Status, &scope, &start, &end, &f.Now)
-		if scope != nil {
-			f.Grant = &authz.Grant{Scope: *scope, NotBefore: start.UTC(), ExpiresAt: end.UTC()}
-		}
-		return f, err
 	})
 }
 

@@ -37,12 +37,6 @@ type Authority interface {
 	May(ctx context.Context, tx pgx.Tx, r authz.Request) (authz.Verdict, error)
 }
 
-// Policy is the policy as a pure function. It picks the candidates of a list;
-// what a list shows is then asked of Authority.
-type Policy interface {
-	Evaluate(ctx context.Context, r authz.Request, f authz.Facts) (authz.Decision, error)
-}
-
 // Service does what the module does. It keeps no state of its own. Errors that
 // a caller can act on are *authz.Problem; every other error means that nothing
 // was changed, or that it is not known whether it was.
@@ -50,12 +44,12 @@ type Service struct {
 	pool       *pgxpool.Pool
 	deployment *feed.Deployment // seals cursors and portal sessions
 	authority  Authority
-	policy     Policy
+	lister     Lister
 }
 
 // New returns a Service on the database of pool.
-func New(pool *pgxpool.Pool, deployment *feed.Deployment, authority Authority, policy Policy) *Service {
-	return &Service{pool: pool, deployment: deployment, authority: authority, policy: policy}
+func New(pool *pgxpool.Pool, deployment *feed.Deployment, authority Authority, lister Lister) *Service {
+	return &Service{pool: pool, deployment: deployment, authority: authority, lister: lister}
 }
 
 // call says what a method is about to do: who asks for what, and which rows

@@ -10,11 +10,13 @@ import (
 	"testing"
 
 	"chartgate/internal/authz"
+	"chartgate/internal/compile"
 	"chartgate/internal/facts"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
 	"chartgate/internal/postgres/pgtest"
+	"chartgate/internal/search"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -57,7 +59,16 @@ var engine = sync.OnceValues(func() (*pdp.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
+	e, err := pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
+	if err != nil {
+		return nil, err
+	}
+	formulas, err := compile.Compile(context.Background(), e.Source())
+	if err != nil {
+		return nil, err
+	}
+	e.Attach(compile.Assemble(formulas)) // package compile certifies it
+	return e, nil
 })
 
 func setup(t *testing.T) *bench {
@@ -77,7 +88,8 @@ func setup(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	authority := &policyAuthority{engine: policy, deployment: deployment}
-	return &bench{Service: New(control, deployment, authority, policy), t: t, db: db, control: control, authority: authority}
+	lists := &search.Lists{Pool: control, Deployment: deployment, Authority: authority, Policy: policy}
+	return &bench{Service: New(control, deployment, authority, lists), t: t, db: db, control: control, authority: authority}
 }
 
 // policyAuthority asks the real policy on facts of the transaction.
@@ -95,6 +107,9 @@ func (p *policyAuthority) May(ctx context.Context, tx pgx.Tx, r authz.Request) (
 	v.Exact, err = p.engine.Evaluate(ctx, v.Request, v.Facts)
 	return v, err
 }
+
+// Listed is asked to put a list on record: the tests of control see that it is.
+func (p *policyAuthority) Listed(authz.Verdict) {}
 
 func user(id string) authz.Subject   { return authz.Subject{Type: authz.SubjectUser, ID: id} }
 func portal(id string) authz.Subject { return authz.Subject{Type: authz.SubjectPortal, ID: id} }

@@ -10,6 +10,8 @@ const (
 	shareMembers = `SELECT user_id, id::text, roles, status, owner, full_clinical_access, billing_enabled
 		FROM members WHERE practice = $1 AND user_id = ANY ($2) ORDER BY user_id FOR SHARE`
 
+	selectActive = `SELECT EXISTS (SELECT FROM members WHERE practice = $1 AND user_id = $2 AND status = 'active')`
+
 	lockClients  = `SELECT id FROM clients WHERE practice = $1 AND id = ANY ($2) ORDER BY id`
 	shareClients = lockClients + ` FOR SHARE`
 	holdClients  = lockClients + ` FOR UPDATE`
@@ -30,15 +32,6 @@ const (
 	updateStatus = `UPDATE clients SET status = $3 WHERE practice = $1 AND id = $2`
 
 	deleteClient = `DELETE FROM clients WHERE practice = $1 AND id = $2`
-
-	// A page of clients with the facts that the policy asks of each: $1 practice,
-	// $2 the id after which it begins, $3 the actor, $4 how many.
-	selectCandidates = `SELECT c.id, coalesce(c.assigned, ''), c.status, g.scope, g.not_before, g.expires_at, clock_timestamp()
-		FROM clients c LEFT JOIN LATERAL (
-			SELECT scope, not_before, expires_at FROM grants g
-			 WHERE g.client = c.id AND g.user_id = $3 AND g.practice = c.practice AND g.expires_at > clock_timestamp()
-			 ORDER BY not_before LIMIT 1) g ON true
-		WHERE c.practice = $1 AND c.id > $2 ORDER BY c.id LIMIT $4`
 
 	// What keeps a client from being deleted: profiles and contacts that are
 	// linked to it, grants that were ever given, and decisions that let somebody

@@ -27,8 +27,8 @@ func (b bench) post(t *testing.T, want int, path, body string, header ...string)
 
 // The AuthZEN 1.0 checklist, item by item: 1 to 8 are the information model and
 // the single evaluation (sections 5 and 6 of the final document), 9 to 16 the
-// batch (7), 32 to 39 the HTTPS binding (10), 40 to 42 security (11). The search
-// APIs, 17 to 25, are not built; for 26 to 31 see TestMetadata.
+// batch (7), 32 to 39 the HTTPS binding (10), 40 to 42 security (11). For the
+// searches, 17 to 25, see TestAuthZENChecklistSearch; for 26 to 31 TestMetadata.
 func TestAuthZENChecklistSingle(t *testing.T) {
 	b := shipped(t)
 	t.Run("1 to 3 entities need type and id, or name", func(t *testing.T) {

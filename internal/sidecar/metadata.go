@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/url"
 
+	"chartgate/internal/search"
+
 	"github.com/gofiber/fiber/v2"
 )
 
@@ -13,11 +15,21 @@ const wellKnown = "/.well-known/authzen-configuration"
 // come from the configuration, never from the request: a forged Host would
 // send whoever enforces to another decision point.
 func (s *Server) metadata(c *fiber.Ctx) error {
-	body, err := json.Marshal(struct {
+	m := struct {
 		PolicyDecisionPoint       string `json:"policy_decision_point"`
 		AccessEvaluationEndpoint  string `json:"access_evaluation_endpoint"`
 		AccessEvaluationsEndpoint string `json:"access_evaluations_endpoint"`
-	}{s.publicURL, s.publicURL + "/access/v1/evaluation", s.publicURL + "/access/v1/evaluations"})
+		SearchSubjectEndpoint     string `json:"search_subject_endpoint,omitempty"`
+		SearchResourceEndpoint    string `json:"search_resource_endpoint,omitempty"`
+		SearchActionEndpoint      string `json:"search_action_endpoint,omitempty"`
+	}{PolicyDecisionPoint: s.publicURL, AccessEvaluationEndpoint: s.publicURL + "/access/v1/evaluation",
+		AccessEvaluationsEndpoint: s.publicURL + "/access/v1/evaluations"}
+	if s.search != nil {
+		m.SearchSubjectEndpoint = s.publicURL + searchPath + string(search.Subjects)
+		m.SearchResourceEndpoint = s.publicURL + searchPath + string(search.Resources)
+		m.SearchActionEndpoint = s.publicURL + searchPath + string(search.Actions)
+	}
+	body, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"chartgate/internal/pdp"
+	"chartgate/internal/search"
 	"chartgate/internal/web"
 
 	"github.com/gofiber/fiber/v2"
@@ -17,6 +18,7 @@ import (
 // Options are what a sidecar is made of.
 type Options struct {
 	PDP       *pdp.PDP
+	Search    *search.Service // nil: there are no searches
 	Callers   *web.Authenticator
 	Checks    []web.Check // what must hold for the sidecar to be ready, beside its policy
 	Metrics   *web.Metrics
@@ -35,6 +37,7 @@ type Server struct {
 	Health *web.Health
 
 	pdp       *pdp.PDP
+	search    *search.Service
 	log       *slog.Logger
 	publicURL string
 	bodyLimit int
@@ -56,7 +59,7 @@ func New(o Options) (*Server, error) {
 	if o.BodyLimit == 0 {
 		o.BodyLimit = web.DefaultBodyLimit
 	}
-	s := &Server{pdp: o.PDP, log: o.Log, publicURL: public, bodyLimit: o.BodyLimit, build: readBuild()}
+	s := &Server{pdp: o.PDP, search: o.Search, log: o.Log, publicURL: public, bodyLimit: o.BodyLimit, build: readBuild()}
 	s.Health = web.NewHealth(o.Log, append([]web.Check{s.policyCheck()}, o.Checks...)...)
 	s.App = web.NewApp(web.Options{Name: "sidecar", Log: o.Log, Metrics: o.Metrics, BodyLimit: o.BodyLimit, Errors: writeError})
 	s.Health.Mount(s.App)
@@ -71,6 +74,12 @@ func (s *Server) routeAuthZEN(known fiber.Handler) {
 	ask := web.Require(web.ScopeAsk)
 	s.App.Post("/access/v1/evaluation", known, ask, s.needsAll, s.evaluation).Name("access/v1/evaluation")
 	s.App.Post("/access/v1/evaluations", known, ask, s.needsAll, s.evaluations).Name("access/v1/evaluations")
+	if s.search != nil {
+		for _, kind := range []search.Kind{search.Subjects, search.Resources, search.Actions} {
+			path := searchPath + string(kind)
+			s.App.Post(path, known, ask, s.needsAll, s.searchFor(kind)).Name(path[1:])
+		}
+	}
 	for _, path := range metadataPaths(s.publicURL) {
 		s.App.Get(path, s.metadata).Name("authzen-configuration")
 	}

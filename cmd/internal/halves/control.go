@@ -45,6 +45,7 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
+	half.compilePolicy(c) // lists are made of it
 	half.services = append(half.services,
 		profiles.NewDelivery(pool, courier, c.Log).Run,
 		func(ctx context.Context) error { return feed.Prune(ctx, pool) },

@@ -15,6 +15,7 @@ import (
 
 	"chartgate/bundles"
 	"chartgate/cmd/internal/halves"
+	"chartgate/internal/compile"
 	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
 	"chartgate/internal/postgres/pgtest"
@@ -168,6 +169,42 @@ func TestHalvesApart(t *testing.T) {
 	}
 	if mayOpen(t, sidecar) {
 		t.Error("allowed after it was taken back")
+	}
+}
+
+// Both halves make lists, each in its own role: who can see a chart, what a
+// member can see, and the searches that the metadata name.
+func TestHalvesList(t *testing.T) {
+	c := config(t)
+	formulas, err := compile.Compile(t.Context(), c.Engine.Source())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Engine.Attach(compile.Assemble(formulas)) // rather than wait until it is certified
+	half, err := halves.Sidecar(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sidecar := serve(t, half)
+	if half, err = halves.Control(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	control := serve(t, half) + "/api/v1/practices/practice-1"
+	_, metadata := call(t, http.MethodGet, sidecar+"/.well-known/authzen-configuration", "")
+	for kind, part := range map[string]string{"subject": `"user","id":"practitioner-2"`, "resource": `"client","id":"client-2"`, "action": `"name":"chart.open"`} {
+		body := strings.ReplaceAll(question, "practitioner-1", "practitioner-2")
+		if status, answer := call(t, http.MethodPost, sidecar+"/access/v1/search/"+kind, body); status != http.StatusOK || !strings.Contains(answer, part) {
+			t.Errorf("%s: %d %s", kind, status, answer)
+		}
+		if !strings.Contains(metadata, "/access/v1/search/"+kind) {
+			t.Errorf("%s", metadata)
+		}
+	}
+	for path, part := range map[string]string{"/clients/client-2/members?action=chart.open": `"practitioner-2"`, "/members/practitioner-2/clients?action=chart.open": `"client-2"`,
+		"/clients": `"client-2"`, "/clients/client-2/members?action=chart.open&as_of=2026-01-01T00:00:00Z": `"members":[]`} {
+		if status, answer := call(t, http.MethodGet, control+path, ""); status != http.StatusOK || !strings.Contains(answer, part) {
+			t.Errorf("%s: %d %s", path, status, answer)
+		}
 	}
 }
 

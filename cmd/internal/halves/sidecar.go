@@ -10,6 +10,7 @@ import (
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
+	"chartgate/internal/search"
 	"chartgate/internal/sidecar"
 	"chartgate/internal/web"
 )
@@ -82,19 +83,16 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 		return half, err
 	}
 
-	if !c.Engine.OwnPolicy() {
-		shadow := pdp.NewShadow(checkedShare)
-		c.Engine.Watch(shadow)
-		half.services = append(half.services, shadow.Run, func(ctx context.Context) error { return certify(ctx, c) })
-	}
+	half.compilePolicy(c)
 	metrics := web.NewMetrics()
 	registerSidecar(metrics.Registry, source, recorder)
 	registerEngine(metrics.Registry, c.Engine)
-	decides := pdp.New(c.Engine, source, recorder)
-	registerProgram(metrics.Registry, decides)
+	decider := pdp.New(c.Engine, source, recorder)
+	registerProgram(metrics.Registry, decider)
 
 	server, err := sidecar.New(sidecar.Options{
-		PDP:       decides,
+		PDP:       decider,
+		Search:    &search.Service{Pool: pool, Deployment: deployment, Engine: decider.Engine, Facts: source, Recorder: recorder},
 		Callers:   callers,
 		Checks:    append(checks(pool, cache), leaseCheck(source.Follower()), recordCheck(recorder)),
 		Metrics:   metrics,
@@ -106,6 +104,17 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	}
 	half.app, half.health = server.App, server.Health
 	return half, nil
+}
+
+// compilePolicy has the half's policy compiled while OPA decides already, and
+// its decisions looked at.
+func (h *Half) compilePolicy(c Config) {
+	if c.Engine.OwnPolicy() {
+		return
+	}
+	shadow := pdp.NewShadow(checkedShare)
+	c.Engine.Watch(shadow)
+	h.services = append(h.services, shadow.Run, func(ctx context.Context) error { return certify(ctx, c) })
 }
 
 // checkedShare: one of so many decisions of the compiled policy is evaluated

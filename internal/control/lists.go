@@ -1,0 +1,129 @@
+package control
+
+import (
+	"time"
+
+	"chartgate/internal/authz"
+	"chartgate/internal/pdp"
+	"chartgate/internal/search"
+	"chartgate/internal/web"
+)
+
+// listedClient is a client in a list of clients; an answer without end has no
+// until.
+type listedClient struct {
+	Client string `json:"client"`
+	Until  string `json:"until,omitempty"`
+}
+
+// listedMember is a member in a list of members.
+type listedMember struct {
+	User  string        `json:"user"`
+	Bases []listedBasis `json:"bases"`
+}
+
+type listedBasis struct {
+	Basis string `json:"basis"`
+	Until string `json:"until,omitempty"`
+}
+
+func listMemberClients(v *visit) error {
+	user, err := v.id("user")
+	if err != nil {
+		return err
+	}
+	q, err := v.listQuestion()
+	if err != nil {
+		return err
+	}
+	v.asked.reads = true
+	page, next, err := v.lists.MemberClients(v.ctx, v.listCaller(), v.actor, v.practice, user, q)
+	if err != nil {
+		return err
+	}
+	body := struct {
+		Clients []listedClient `json:"clients"`
+		Next    string         `json:"next,omitempty"`
+	}{make([]listedClient, len(page)), next}
+	for i, c := range page {
+		body.Clients[i] = listedClient{Client: c.ID, Until: untilText(c.Until)}
+	}
+	return v.c.JSON(body)
+}
+
+func listClientMembers(v *visit) error {
+	client, err := v.id("client")
+	if err != nil {
+		return err
+	}
+	q, err := v.listQuestion()
+	if err != nil {
+		return err
+	}
+	v.asked.reads = true
+	page, next, err := v.lists.ClientMembers(v.ctx, v.listCaller(), v.actor, v.practice, client, q)
+	if err != nil {
+		return err
+	}
+	body := struct {
+		Members []listedMember `json:"members"`
+		Next    string         `json:"next,omitempty"`
+	}{make([]listedMember, len(page)), next}
+	for i, m := range page {
+		body.Members[i] = listedMember{User: m.User, Bases: make([]listedBasis, len(m.Bases))}
+		for k, b := range m.Bases {
+			body.Members[i].Bases[k] = listedBasis{Basis: b.Name, Until: untilText(b.Until)}
+		}
+	}
+	return v.c.JSON(body)
+}
+
+func untilText(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return authz.FormatTime(*t)
+}
+
+// listCaller is whom a cursor belongs to, beside the actor.
+func (v *visit) listCaller() search.Caller {
+	caller := web.CallerOf(v.c)
+	return search.Caller{ID: caller.ID, Scope: pdp.Scope{All: caller.AllPractices, Practices: caller.Practices}}
+}
+
+// listQuestion reads what a list is asked. The properties are those of the note
+// or the document that an action such as note.read is asked about.
+func (v *visit) listQuestion() (search.Question, error) {
+	q := search.Question{Action: web.Copy(v.c.Query("action")), Cursor: web.Copy(v.c.Query("cursor"))}
+	if q.Action == "" {
+		return q, web.Malformed("action is missing", "/action", "must name what is asked, such as chart.open")
+	}
+	var err error
+	if q.Limit, err = v.limit(); err != nil {
+		return q, err
+	}
+	if text := v.c.Query("as_of"); text != "" {
+		if q.AsOf, err = time.Parse(time.RFC3339, text); err != nil || q.AsOf.Year() < 1 || q.AsOf.Year() > 9999 {
+			return q, web.Malformed("as_of is no time", "/as_of", "must be a past moment such as 2026-12-01T00:00:00Z")
+		}
+	}
+	properties := authz.Properties{}
+	for _, name := range []string{"kind", "author", "recipient"} {
+		if text := web.Copy(v.c.Query(name)); text != "" {
+			properties[name] = text
+		}
+	}
+	switch v.c.Query("signed") {
+	case "":
+	case "true":
+		properties["signed"] = true
+	case "false":
+		properties["signed"] = false
+	default:
+		return q, web.Malformed("signed is neither true nor false", "/signed", "must be true or false")
+	}
+	if len(properties) > 0 {
+		q.Properties = authz.KeepProperties(properties)
+	}
+	return q, nil
+}
