@@ -25,7 +25,7 @@ type Decision struct {
 	Revision  string          `json:"revision,omitempty"`
 	RequestID string          `json:"request_id,omitempty"`
 	Facts     json.RawMessage `json:"facts,omitempty"`        // the facts document, exactly
-	Input     string          `json:"input_digest,omitempty"` // of a user's own bundle: SHA-256 of its input, which is not kept
+	Input     string          `json:"input_digest,omitempty"` // of a user's own bundle: SHA-256 of its input, which is not kept; of a list (code "listed"): of the question and what was listed
 	Chain     string          `json:"chain,omitempty"`        // empty: chained by the ledger
 	Seq       int64           `json:"seq,omitempty"`
 

@@ -93,7 +93,8 @@ func (v *View) Decision() authz.Decision {
 }
 
 // Replayable reports whether the facts document stands on record: it does, but
-// for decisions of a user's own bundle, of whose input only a digest is kept.
+// for decisions of a user's own bundle, of whose input only a digest is kept,
+// and for lists, which are not one decision.
 func (v *View) Replayable() bool { return !v.has(flagInput) }
 
 // Document rebuilds the facts document that the decision rests on: exactly
@@ -101,7 +102,7 @@ func (v *View) Replayable() bool { return !v.has(flagInput) }
 // ReadSettings returns them; nil where there are none.
 func (v *View) Document(settings map[string]any) (map[string]any, error) {
 	if !v.Replayable() {
-		return nil, fmt.Errorf("decision %s is of a user's own bundle: it holds no facts", v.ID)
+		return nil, fmt.Errorf("decision %s is a list, or of a user's own bundle: it holds no facts document", v.ID)
 	}
 	doc := authz.Document(v.Request(), v.Facts())
 	if v.SettingsDigest != nil {
