@@ -195,13 +195,17 @@ func TestRule117AsOfIsWhatWasDecidedThen(t *testing.T) {
 			clients, members map[string][]string
 		}
 		var past []moment
-		for range rapid.IntRange(1, 4).Draw(t, "changes") {
+		w.users = append(w.users, w.practice+"m9") // joins after the first moment
+		for i := range rapid.IntRange(1, 4).Draw(t, "changes") {
 			m := moment{}
 			if err := b.db.QueryRow(context.Background(), `SELECT clock_timestamp()`).Scan(&m.at); err != nil {
 				t.Fatal(err)
 			}
 			m.clients, m.members = b.checked(t, w, nil, action, on[action], properties)
 			past = append(past, m)
+			if i == 0 {
+				b.join(t, w, w.practice+"m9")
+			}
 			b.change(t, w)
 		}
 		var early time.Time
@@ -228,6 +232,14 @@ func TestRule117AsOfIsWhatWasDecidedThen(t *testing.T) {
 	})
 	if differs < 50 {
 		t.Errorf("only %d lists differed between two moments: that tries nothing", differs)
+	}
+}
+
+func (b *bench) join(t *rapid.T, w world, who string) {
+	_, err := b.db.Exec(context.Background(), `WITH u AS (INSERT INTO users (id) VALUES ($2) RETURNING id)
+		INSERT INTO members (practice, user_id, name, roles, status, full_clinical_access) SELECT $1, id, 'Member', '{practitioner}', 'active', true FROM u`, w.practice, who)
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
