@@ -43,7 +43,7 @@ func (c *sustainedCommand) Run(ctx context.Context) (err error) {
 	}
 	var group processes
 	defer func() { err = errors.Join(err, group.stop()) }()
-	p, key, err := group.startSidecar(ctx, s)
+	p, key, err := group.startCompiled(ctx, s)
 	if err != nil {
 		return err
 	}
