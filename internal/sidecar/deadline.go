@@ -23,8 +23,8 @@ type deadlined struct {
 }
 
 // newDeadline begins the time of a call. Who made it must call end.
-func newDeadline(parent context.Context) *deadlined {
-	return &deadlined{parent: parent, at: time.Now().Add(decideTimeout)}
+func newDeadline(parent context.Context, now time.Time) *deadlined {
+	return &deadlined{parent: parent, at: now.Add(decideTimeout)}
 }
 
 func (d *deadlined) Deadline() (time.Time, bool) { return d.at, true }
@@ -35,12 +35,15 @@ func (d *deadlined) Done() <-chan struct{} { return d.timer().Done() }
 // a timer need no goroutine to hear of its end.
 func (d *deadlined) Value(key any) any { return d.timer().Value(key) }
 
+// Err does not look at the clock: what takes long waits for something.
 func (d *deadlined) Err() error {
 	d.mu.Lock()
-	waited := d.timed != nil || d.ended
-	d.mu.Unlock()
-	if waited || !time.Now().Before(d.at) {
-		return d.timer().Err()
+	defer d.mu.Unlock()
+	switch {
+	case d.timed != nil:
+		return d.timed.Err()
+	case d.ended:
+		return context.Canceled
 	}
 	return d.parent.Err()
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"time"
 
 	"chartgate/internal/pdp"
 	"chartgate/internal/search"
@@ -101,7 +102,7 @@ func scopeOf(c *fiber.Ctx) pdp.Scope {
 
 // deadline is the context of one call.
 func deadline(c *fiber.Ctx) (context.Context, context.CancelFunc) {
-	d := newDeadline(c.UserContext())
+	d := newDeadline(c.UserContext(), time.Now())
 	return d, d.end
 }
 

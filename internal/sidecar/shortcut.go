@@ -27,10 +27,10 @@ func (s *Server) readPlain(r *fasthttp.Request) (authz.Request, bool) {
 	return fastQuestion(string(r.Body()))
 }
 
-func (s *Server) answerPlain(c *fasthttp.RequestCtx, caller *web.Caller, r authz.Request, requestID string) error {
-	ctx := newDeadline(context.Background())
+func (s *Server) answerPlain(c *fasthttp.RequestCtx, asked web.Asked[authz.Request]) error {
+	ctx := newDeadline(context.Background(), asked.At)
 	defer ctx.end()
-	v, err := s.pdp.Decide(ctx, pdp.Scope{All: caller.AllPractices, Practices: caller.Practices}, r, requestID)
+	v, err := s.pdp.Decide(ctx, pdp.Scope{All: asked.Caller.AllPractices, Practices: asked.Caller.Practices}, asked.Question, asked.RequestID)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,15 @@ type Shortcut[Q any] struct {
 	// touch the answer, and its question must not point into the request.
 	Read func(*fasthttp.Request) (Q, bool)
 	// Answer answers it. Errors become answers as everywhere.
-	Answer func(ctx *fasthttp.RequestCtx, caller *Caller, q Q, requestID string) error
+	Answer func(*fasthttp.RequestCtx, Asked[Q]) error
+}
+
+// Asked is a plain question, and what the middleware would have found out.
+type Asked[Q any] struct {
+	Question  Q
+	Caller    *Caller
+	RequestID string
+	At        time.Time
 }
 
 // Put puts s in front of app, which NewApp made with o.
@@ -43,7 +51,7 @@ func (s Shortcut[Q]) Put(app *fiber.App, o Options) {
 			return
 		}
 		setHeaders(&ctx.Request, &ctx.Response)
-		if err := s.answer(ctx, caller, q); err != nil {
+		if err := s.answer(ctx, Asked[Q]{Question: q, Caller: caller, At: start}); err != nil {
 			refuse(app, ctx, err)
 			o.Metrics.observe(status(ctx.Response.StatusCode()), s.Name, "post", time.Since(start))
 			return
@@ -69,19 +77,16 @@ func (s Shortcut[Q]) plain(r *fasthttp.Request, limit int) (caller *Caller, q Q,
 }
 
 // answer turns a panic into an error, as the ordinary way does.
-func (s Shortcut[Q]) answer(ctx *fasthttp.RequestCtx, caller *Caller, q Q) (err error) {
+func (s Shortcut[Q]) answer(ctx *fasthttp.RequestCtx, asked Asked[Q]) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = &panicked{value: r, stack: debug.Stack()}
 		}
 	}()
-	id := utils.UnsafeString(ctx.Request.Header.Peek(HeaderRequestID))
-	if id != "" {
-		if id = strings.Clone(id); !authz.ValidID(id) {
-			id = ""
-		}
+	if id := utils.UnsafeString(ctx.Request.Header.Peek(HeaderRequestID)); authz.ValidID(id) {
+		asked.RequestID = strings.Clone(id)
 	}
-	return s.Answer(ctx, caller, q, id)
+	return s.Answer(ctx, asked)
 }
 
 // refuse answers with an error as the app does.
