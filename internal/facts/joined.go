@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"chartgate/internal/authz"
 	"chartgate/internal/feed"
 )
 
@@ -25,13 +26,16 @@ const (
 	heardBits  = 12 // several keys share a place: they are taken for touched together
 )
 
-// whole is the facts of one question.
+// whole is the facts of one question. What is of this question alone stands
+// together, since a decision waits for memory more than it computes.
 type whole struct {
 	ask    ask
-	known  known
 	poll   uint64 // at which they were good
 	heards [4]uint16
 	keys   uint8
+	known  known
+	client authz.Client
+	grants [1]authz.Grant
 }
 
 func newJoined() *joined { return &joined{seed: maphash.MakeSeed()} }
@@ -69,16 +73,45 @@ func (j *joined) questions(a *ask) *[2]atomic.Pointer[whole] {
 
 // put keeps the facts of a, which were good at a poll.
 func (j *joined) put(a ask, k known, keys []feed.Key, poll uint64) {
-	a = a.clone()
-	w := &whole{ask: a, known: k, poll: poll, keys: uint8(len(keys))}
+	w := gather(a, k)
+	w.poll, w.keys = poll, uint8(len(keys))
 	for i, key := range keys {
 		w.heards[i] = j.place(key)
 	}
-	place := j.questions(&a)
-	if first := place[0].Load(); first != nil && first.ask != a {
+	place := j.questions(&w.ask)
+	if first := place[0].Load(); first != nil && first.ask != w.ask {
 		place[1].Store(first)
 	}
 	place[0].Store(w)
+}
+
+// gather copies a and what of k is not shared with many questions to one place.
+// The texts of a may be parts of a whole request, and are not held on to.
+func gather(a ask, k known) *whole {
+	assigned := ""
+	if k.Client != nil && k.Client.Assigned != a.user {
+		assigned = k.Client.Assigned
+	}
+	texts := a.client + a.practice + a.user + a.login + assigned
+	next := func(s string) string {
+		own := texts[:len(s)]
+		texts = texts[len(s):]
+		return own
+	}
+	w := &whole{known: k, ask: ask{client: next(a.client), practice: next(a.practice), user: next(a.user), login: next(a.login)}}
+	if k.Client != nil {
+		w.client = *k.Client
+		w.client.ID = w.ask.client
+		if w.client.Assigned = next(assigned); assigned == "" && k.Client.Assigned != "" {
+			w.client.Assigned = w.ask.user
+		}
+		w.known.Client = &w.client
+	}
+	if len(k.Grants) == 1 {
+		w.grants[0] = k.Grants[0]
+		w.known.Grants = w.grants[:]
+	}
+	return w
 }
 
 func (j *joined) place(key feed.Key) uint16 {

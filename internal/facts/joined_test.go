@@ -8,6 +8,7 @@ import (
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -109,7 +110,26 @@ func TestWholeFactsHoldNothingThatWasHeardToBeGone(t *testing.T) {
 	}
 }
 
-// What is kept does not hold on to the request that it was asked by.
+// Gathering facts changes none of them.
+func TestGatheredFactsAreTheSame(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		id := rapid.SampledFrom([]string{"", "a", "practitioner-1", "client-1"})
+		a := ask{client: id.Draw(t, "client"), practice: id.Draw(t, "practice"), user: id.Draw(t, "user"), login: id.Draw(t, "login")}
+		k := known{Practice: "p1"}
+		if a.client != "" {
+			k.Client = &authz.Client{ID: a.client, Practice: "p1", Assigned: id.Draw(t, "assigned"), Status: "active"}
+		}
+		for range rapid.IntRange(0, 2).Draw(t, "grants") {
+			k.Grants = append(k.Grants, authz.Grant{Scope: id.Draw(t, "scope")})
+		}
+		w := gather(a, k)
+		if diff := cmp.Diff(k, w.known, cmp.AllowUnexported(known{})); diff != "" || w.ask != a {
+			t.Fatalf("%+v became %+v: %s", a, w.ask, diff)
+		}
+	})
+}
+
+// The newest questions are found, and nobody else's.
 func TestWholeFactsAreFoundAgainAndBounded(t *testing.T) {
 	j := newJoined()
 	for i := range 100_000 {
