@@ -120,6 +120,7 @@ func sidecarTarget(name string, p *process, key string, questions []question) *t
 	return &target{name: name, address: p.address, path: "/access/v1/evaluation", bodies: bodies,
 		header: map[string]string{"Authorization": "Bearer " + key},
 		cpu:    []cost{{name: "server", pid: p.pid}},
+		settle: settled(p.address, key),
 		check: func(i int, answer []byte) error {
 			if !bytes.Contains(answer, wants[i][0]) || !bytes.Contains(answer, wants[i][1]) {
 				return fmt.Errorf("wrong answer for %+v: %s", questions[i], answer)

@@ -145,6 +145,23 @@ func (c *sustainedCommand) drain(ctx context.Context, t *target, key string) err
 	}
 }
 
+// settled waits until all decisions of a sidecar are in Postgres.
+func settled(address, key string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for {
+			waiting, err := metric(ctx, address, key, "chartgate_spool_records")
+			if err != nil || waiting == 0 {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+}
+
 // metric reads one number of a server's /metrics.
 func metric(ctx context.Context, address, key, name string) (float64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
