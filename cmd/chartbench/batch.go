@@ -36,7 +36,7 @@ func (c *batchCommand) Run(ctx context.Context) (err error) {
 	}
 	var group processes
 	defer func() { err = errors.Join(err, group.stop()) }()
-	p, key, err := group.startSidecar(ctx, s)
+	p, key, err := group.startCompiled(ctx, s)
 	if err != nil {
 		return err
 	}

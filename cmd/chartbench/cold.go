@@ -73,7 +73,7 @@ func (c *coldCommand) start(ctx context.Context, s *store, group *processes, sha
 		{"redis", "serve-redis", []string{"REDIS_URL=" + shared}},
 		{"postgres", "serve-postgres", []string{"CHARTBENCH_NO_REDIS=true", "DATABASE_URL=" + s.url}},
 	} {
-		p, key, err := group.startSidecar(ctx, s, append(from.environment, noMemory)...)
+		p, key, err := group.startCompiled(ctx, s, append(from.environment, noMemory)...)
 		if err != nil {
 			return nil, err
 		}

@@ -56,7 +56,7 @@ func (c contest) run(ctx context.Context, list []*target) ([]result, error) {
 func (c contest) compare(ctx context.Context, list []*target, connections int) ([]result, error) {
 	for _, t := range list {
 		fmt.Fprintf(os.Stderr, "%d connections: warming up %s\n", connections, t.name)
-		if _, err := drive(ctx, t, connections, time.Second, !t.endless); err != nil {
+		if _, err := driveSettled(ctx, t, connections, time.Second, !t.endless); err != nil {
 			return nil, err
 		}
 	}
@@ -68,7 +68,7 @@ func (c contest) compare(ctx context.Context, list []*target, connections int) (
 	for round := range c.Rounds {
 		for i := range list {
 			j := (i + round) % len(list) // nobody is always first
-			s, err := drive(ctx, list[j], connections, duration, false)
+			s, err := driveSettled(ctx, list[j], connections, duration, false)
 			if err != nil {
 				return nil, err
 			}

@@ -49,7 +49,7 @@ func (c *flatCommand) Run(ctx context.Context) (err error) {
 		if err := s.fill(ctx, size.practice); err != nil {
 			return err
 		}
-		p, key, err := group.startSidecar(ctx, s)
+		p, key, err := group.startCompiled(ctx, s)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -14,6 +15,7 @@ type httpCommand struct {
 	practice
 	contest
 	Questions int    `default:"10000" help:"Different questions that are asked. Default: ${default}."`
+	Profile   string `placeholder:"FILE" help:"Keep the CPU profile of the sidecar in this file."`
 	OPA       string `name:"opa" placeholder:"PROGRAM" help:"OPA's program, to be driven as well with the same policy and questions; 'build' builds the version that Chartgate embeds, from its own module."`
 }
 
@@ -48,6 +50,12 @@ func (c *httpCommand) Run(ctx context.Context) (err error) {
 	if report.Apart, err = costApart(ctx, list[1], c.Connections[len(c.Connections)-1], profileTime(c.Seconds*float64(c.Rounds))); err != nil {
 		return err
 	}
+	if c.Profile != "" {
+		text, err := os.ReadFile(report.Apart.Profile)
+		if err := errors.Join(err, os.WriteFile(c.Profile, text, 0o644)); err != nil {
+			return err
+		}
+	}
 	return c.finish(report)
 }
 
@@ -68,7 +76,7 @@ func checkQuestions(n int) error {
 func (c *httpCommand) start(ctx context.Context, s *store, group *processes) ([]*target, map[string]any, error) {
 	setup := map[string]any{"questions": c.Questions}
 	questions := c.questions(c.Questions)
-	sidecar, key, err := group.startSidecar(ctx, s)
+	sidecar, key, err := group.startCompiled(ctx, s)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -112,6 +120,7 @@ func sidecarTarget(name string, p *process, key string, questions []question) *t
 	return &target{name: name, address: p.address, path: "/access/v1/evaluation", bodies: bodies,
 		header: map[string]string{"Authorization": "Bearer " + key},
 		cpu:    []cost{{name: "server", pid: p.pid}},
+		settle: settled(p.address, key),
 		check: func(i int, answer []byte) error {
 			if !bytes.Contains(answer, wants[i][0]) || !bytes.Contains(answer, wants[i][1]) {
 				return fmt.Errorf("wrong answer for %+v: %s", questions[i], answer)

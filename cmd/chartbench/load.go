@@ -22,6 +22,10 @@ type target struct {
 	against  int    // the target of the list that it is compared with
 	endless  bool   // there are so many questions that they need not all be asked first
 	profiles string // the folder in which the server writes its profiles
+	// settle waits until the server has nothing left to do for what it answered.
+	// It gives way to its callers while they ask, so that others must not be
+	// measured before it is through. nil: nothing is left over.
+	settle func(context.Context) error
 }
 
 // cost is a process, or a family of them, that works for a target.
@@ -36,7 +40,9 @@ type sample struct {
 	Throughput float64            `json:"requests_per_second"`
 	P50        float64            `json:"p50_us"`
 	P99        float64            `json:"p99_us"`
-	CPU        map[string]float64 `json:"cpu_us_per_request"` // by process
+	CPU        map[string]float64 `json:"cpu_us_per_request"`      // by process
+	Owed       float64            `json:"owed_cpu_us_per_request"` // what was left to do afterwards, of all processes
+	requests   int
 }
 
 const requestTimeout = 10 * time.Second
@@ -79,11 +85,32 @@ func drive(ctx context.Context, t *target, connections int, duration time.Durati
 		P50:        microseconds(every[len(every)/2]),
 		P99:        microseconds(every[len(every)*99/100]),
 		CPU:        map[string]float64{},
+		requests:   len(every),
 	}
 	for name := range after {
 		s.CPU[name] = microseconds(after[name]-before[name]) / float64(len(every))
 	}
 	return s, nil
+}
+
+// driveSettled is drive, and then waits until t is through with it.
+func driveSettled(ctx context.Context, t *target, connections int, duration time.Duration, all bool) (sample, error) {
+	s, err := drive(ctx, t, connections, duration, all)
+	if err != nil || t.settle == nil {
+		return s, err
+	}
+	before, err := t.spent()
+	if err != nil {
+		return s, err
+	}
+	if err := t.settle(ctx); err != nil {
+		return s, err
+	}
+	after, err := t.spent()
+	for name := range after {
+		s.Owed += microseconds(after[name]-before[name]) / float64(s.requests)
+	}
+	return s, err
 }
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

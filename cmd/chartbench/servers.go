@@ -6,10 +6,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -116,7 +118,17 @@ func (g *processes) startSidecar(ctx context.Context, s *store, environment ...s
 		return nil, "", err
 	}
 	g.add(p)
-	return p, key, awaitReady(ctx, p, "/readyz")
+	return p, key, awaitReady(ctx, p, "/readyz", "", "")
+}
+
+// startCompiled is startSidecar, and waits until the compiled policy decides:
+// what certification costs is no part of what is measured.
+func (g *processes) startCompiled(ctx context.Context, s *store, environment ...string) (*process, string, error) {
+	p, key, err := g.startSidecar(ctx, s, environment...)
+	if err != nil {
+		return nil, "", err
+	}
+	return p, key, awaitReady(ctx, p, "/metrics", key, "\nchartgate_program_on 1\n")
 }
 
 // startFloor starts the floor of asked: it is sent the same, and answers a
@@ -147,8 +159,8 @@ func (g *processes) startConstant(ctx context.Context, name, command string, ask
 		}}, nil
 }
 
-// awaitReady asks a server until it says that it is ready.
-func awaitReady(ctx context.Context, p *process, path string) error {
+// awaitReady asks a server until its answer holds ready.
+func awaitReady(ctx context.Context, p *process, path, key, ready string) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	for {
@@ -156,10 +168,12 @@ func awaitReady(ctx context.Context, p *process, path string) error {
 		if err != nil {
 			return err
 		}
+		request.Header.Set("Authorization", "Bearer "+key)
 		response, err := http.DefaultClient.Do(request)
 		if err == nil {
+			said, err := io.ReadAll(response.Body)
 			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
+			if err == nil && response.StatusCode == http.StatusOK && strings.Contains(string(said), ready) {
 				return nil
 			}
 		}

@@ -43,7 +43,7 @@ func (c *sustainedCommand) Run(ctx context.Context) (err error) {
 	}
 	var group processes
 	defer func() { err = errors.Join(err, group.stop()) }()
-	p, key, err := group.startSidecar(ctx, s)
+	p, key, err := group.startCompiled(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -141,6 +141,23 @@ func (c *sustainedCommand) drain(ctx context.Context, t *target, key string) err
 			return ctx.Err()
 		case <-time.After(step):
 			fmt.Fprintf(os.Stderr, "%.0f wait for Postgres\n", waiting)
+		}
+	}
+}
+
+// settled waits until all decisions of a sidecar are in Postgres.
+func settled(address, key string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for {
+			waiting, err := metric(ctx, address, key, "chartgate_spool_records")
+			if err != nil || waiting == 0 {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(50 * time.Millisecond):
+			}
 		}
 	}
 }

@@ -27,11 +27,23 @@ type Verdict struct {
 
 // NewVerdict begins a verdict on r: it denies until somebody decides. Ids of
 // later verdicts sort later.
-func NewVerdict(r Request, release, requestID string) Verdict {
-	id, err := uuid.NewV7()
-	if err != nil {
-		id = uuid.New()
+func NewVerdict(r Request, release, requestID string) (v Verdict) {
+	v.Begin(r, requestID)
+	v.Release = release
+	return v
+}
+
+// Begin is NewVerdict in place: v must be the zero verdict.
+func (v *Verdict) Begin(r Request, requestID string) {
+	var err error
+	if v.ID, err = uuid.NewV7(); err != nil {
+		v.ID = uuid.New()
 	}
-	denied := Decision{Code: CodeUnavailable, Bases: []string{}}
-	return Verdict{ID: id, At: time.Now(), Request: r.Clean(), Exact: denied, Shown: denied, Release: release, RequestID: requestID}
+	v.At, v.Request, v.RequestID = time.Now(), r.Clean(), requestID
+	v.Exact = Decision{Code: CodeUnavailable, Bases: []string{}}
+	v.Shown = v.Exact
+}
+
+func init() {
+	uuid.EnableRandPool() // ids are unique, and no secrets
 }

@@ -27,8 +27,8 @@ type node struct {
 	fast fast
 	memo int16 // its bit in frame; -1: none
 	uses int16
+	kids []int32 // before the operands, which are large: most nodes have none
 	a, b operand
-	kids []int32
 }
 
 // operand is an Operand made ready: a constant, or where to read.

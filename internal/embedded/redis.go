@@ -8,8 +8,9 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// tick is how often the clock of the in-process Redis is moved on.
-const tick = 100 * time.Millisecond
+// tick is how often the clock of the in-process Redis is moved on: that looks at
+// every entry, and none lives for less than minutes.
+const tick = 2 * time.Second
 
 // Redis is a Redis server inside this process.
 type Redis struct {

@@ -51,7 +51,7 @@ type known struct {
 }
 
 // at returns the facts as they are at a time between now and latest.
-func (k known) at(now, latest time.Time, revision string) authz.Facts {
+func (k *known) at(now, latest time.Time, revision string) authz.Facts {
 	return authz.Facts{
 		Now: now, Latest: latest, Revision: revision, Practice: k.Practice,
 		Client: k.Client, Member: k.Member, Settings: k.settings,
@@ -61,7 +61,7 @@ func (k known) at(now, latest time.Time, revision string) authz.Facts {
 
 // portal returns the login's access with its features: those that the practice
 // offers and that are not narrowed for the client.
-func (k known) portal() *authz.Portal {
+func (k *known) portal() *authz.Portal {
 	if k.Portal == nil {
 		return nil
 	}

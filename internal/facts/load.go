@@ -81,17 +81,17 @@ func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
 	}
 	k.Practice, k.Preset = *practice, *preset
 	if client != nil {
-		k.Client = &authz.Client{ID: *client, Practice: *practice, Status: *clientStatus}
+		k.Client = &authz.Client{ID: *client, Practice: *practice, Status: word(*clientStatus)}
 		if assigned != nil {
 			k.Client.Assigned = *assigned
 		}
 	}
 	if member != nil {
-		k.Member = &authz.Member{ID: *member, User: a.user, Practice: *practice, Roles: roles, Status: *memberStatus,
+		k.Member = &authz.Member{ID: *member, User: a.user, Practice: *practice, Roles: roles, Status: word(*memberStatus),
 			Owner: *owner, FullClinicalAccess: *fullAccess, BillingEnabled: *billing}
 	}
 	for i := range scopes {
-		k.Grants = append(k.Grants, authz.Grant{Scope: scopes[i], NotBefore: starts[i].UTC(), ExpiresAt: ends[i].UTC()})
+		k.Grants = append(k.Grants, authz.Grant{Scope: word(scopes[i]), NotBefore: starts[i].UTC(), ExpiresAt: ends[i].UTC()})
 	}
 	if contact != nil {
 		k.Portal = &authz.Portal{Contact: *contact, Enabled: *enabled, Own: *own, Relationship: *relationship, Permissions: permissions}
@@ -100,6 +100,16 @@ func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
 		return loaded{}, fmt.Errorf("read facts: practice %s: %w", *practice, err)
 	}
 	return l, nil
+}
+
+// word returns the one copy of a text that most facts share.
+func word(s string) string {
+	for _, w := range []string{authz.ClientActive, authz.ClientArchived, authz.MemberInvited, authz.MemberRemoved, authz.ScopeView, authz.ScopeCollaborate} {
+		if s == w {
+			return w
+		}
+	}
+	return s
 }
 
 func readSettings(preset string, overrides []byte) (*authz.Settings, error) {

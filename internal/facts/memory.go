@@ -22,6 +22,7 @@ type memory struct {
 	cache  *otter.Cache[feed.Key, *remembered]
 	seed   maphash.Seed
 	shards [64]shard
+	joined *joined
 	fills  sync.Mutex
 	fill   uint64
 }
@@ -77,7 +78,7 @@ func newMemory(maxBytes uint64) (*memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &memory{cache: cache, seed: maphash.MakeSeed()}
+	m := &memory{cache: cache, seed: maphash.MakeSeed(), joined: newJoined()}
 	for i := range m.shards {
 		m.shards[i].touched = map[feed.Key]uint64{}
 	}
@@ -127,6 +128,7 @@ func (m *memory) apply(_ context.Context, news feed.News) error {
 		s.touched[touch.Key] = news.Number
 		m.cache.Invalidate(touch.Key)
 		s.mu.Unlock()
+		m.joined.touched(touch.Key, news.Number)
 	}
 	if news.Number%heardFor == 0 {
 		m.forget(news.Number)
@@ -141,6 +143,7 @@ func (m *memory) dropAll(number uint64) {
 		clear(m.shards[i].touched)
 	}
 	m.cache.InvalidateAll()
+	m.joined.dropped(number)
 	for i := range m.shards {
 		m.shards[i].mu.Unlock()
 	}

@@ -90,10 +90,10 @@ func (s *Source) Facts(ctx context.Context, r authz.Request) (authz.Facts, error
 		}
 	}
 	// The lease is taken before anything that it vouches for is read.
-	now, state := s.follower.Now(), s.follower.Live()
+	now, state := s.follower.Moment()
 	a := askOf(r)
 	if state != nil && state.Snapshot.AtLeast(wanted) {
-		if k, ok := s.fromMemory(a, state); ok {
+		if k, ok := s.remembered(&a, state); ok {
 			s.counts.Memory.Add(1)
 			return s.asOf(k, state, now), nil
 		}
@@ -115,7 +115,7 @@ func (s *Source) Facts(ctx context.Context, r authz.Request) (authz.Facts, error
 }
 
 // asOf gives facts from memory the present time and the position of state.
-func (s *Source) asOf(k known, state *feed.State, now time.Duration) authz.Facts {
+func (s *Source) asOf(k *known, state *feed.State, now time.Duration) authz.Facts {
 	lower, upper := s.clock.atLeast(state.Bounds(now))
 	return k.at(lower, upper, state.Token)
 }
@@ -125,19 +125,30 @@ func badRevision(err error) error {
 		Fields: []authz.Field{{Pointer: "/context/min_revision", Detail: err.Error()}}}
 }
 
+// remembered returns the facts of a from memory, or says that one is missing.
+func (s *Source) remembered(a *ask, state *feed.State) (*known, bool) {
+	if k, ok := s.memory.joined.get(a); ok {
+		return k, true
+	}
+	var keys [4]feed.Key
+	k, n, ok := s.fromMemory(*a, state, &keys)
+	if !ok {
+		return nil, false
+	}
+	s.memory.joined.put(*a, k, keys[:n], state.Number)
+	return &k, true
+}
+
 // fromMemory puts the facts of a together, or says that one is missing. Facts
 // of different reads may stand beside each other only where the poll of state
-// covers them all, so that half of a change is never seen.
-func (s *Source) fromMemory(a ask, state *feed.State) (known, bool) {
-	var (
-		k    known
-		used [4]*remembered
-		n    int
-	)
+// covers them all, so that half of a change is never seen. The first n of keys
+// become those that they rest on.
+func (s *Source) fromMemory(a ask, state *feed.State, keys *[4]feed.Key) (k known, n int, ok bool) {
+	var used [4]*remembered
 	take := func(key feed.Key) (*remembered, bool) {
 		r, ok := s.memory.get(key)
 		if ok {
-			used[n] = r
+			used[n], keys[n] = r, key
 			n++
 		}
 		return r, ok
@@ -146,46 +157,46 @@ func (s *Source) fromMemory(a ask, state *feed.State) (known, bool) {
 	if a.client != "" {
 		r, ok := take(clientKey(a.client))
 		if !ok {
-			return known{}, false
+			return known{}, n, false
 		}
 		if r.client == nil {
-			return known{}, true
+			return known{}, n, true
 		}
 		k.Client, k.Practice, k.Left = r.client, r.client.Practice, r.left
 	}
 	if k.Practice == "" {
-		return known{}, true
+		return known{}, n, true
 	}
 	r, ok := take(settingsKey(k.Practice))
 	if !ok {
-		return known{}, false
+		return known{}, n, false
 	}
 	if r.practice == nil {
-		return known{}, a.client == "" // a client's practice always exists: read again
+		return known{}, n, a.client == "" // a client's practice always exists: read again
 	}
 	k.settings, k.Offered = r.practice.settings, r.practice.offered
 	if a.user != "" {
 		if r, ok = take(memberKey(k.Practice, a.user)); !ok {
-			return known{}, false
+			return known{}, n, false
 		}
 		k.Member = r.member
 	}
 	if k.Member != nil && k.Client != nil {
 		if r, ok = take(grantKey(a.client, a.user)); !ok {
-			return known{}, false
+			return known{}, n, false
 		}
 		k.Grants = r.grants
 	}
 	if a.login != "" && k.Client != nil {
 		if r, ok = take(portalKey(a.client, a.login)); !ok {
-			return known{}, false
+			return known{}, n, false
 		}
 		k.Portal = r.portal
 	}
 	if !together(used[:n], state.Number) {
-		return known{}, false
+		return known{}, n, false
 	}
-	return k, true
+	return k, n, true
 }
 
 // together reports whether facts may stand beside each other: the poll covers
@@ -201,6 +212,7 @@ func together(used []*remembered, poll uint64) bool {
 
 // read brings the facts of a from Redis or Postgres and remembers them.
 func (s *Source) read(ctx context.Context, a ask, state *feed.State, wanted feed.Snapshot) (loaded, error) {
+	a = a.clone()
 	if a.nothing() && state != nil {
 		return loadedAt(known{}, state), nil
 	}

@@ -106,11 +106,18 @@ func NewFollower(pool *pgxpool.Pool, d *Deployment, o Options, listeners ...List
 // else nil. Take it first and read what is remembered after it: a poll that
 // completes meanwhile only makes memory fresher than the state says.
 func (f *Follower) Live() *State {
-	s := f.state.Load()
-	if s == nil || (leaseEnds && f.clock()-s.Began >= f.lease) {
-		return nil
-	}
+	_, s := f.Moment()
 	return s
+}
+
+// Moment is Live and Now in one: the clock is read once.
+func (f *Follower) Moment() (now time.Duration, live *State) {
+	s := f.state.Load()
+	now = f.clock()
+	if s == nil || (leaseEnds && now-s.Began >= f.lease) {
+		return now, nil
+	}
+	return now, s
 }
 
 // Now returns the present clock of the follower.

@@ -105,11 +105,8 @@ func NewShadow(every int) *Shadow {
 // engine decides.
 func (e *Engine) Watch(s *Shadow) { e.shadow = s }
 
-// draw takes a decision into the sample, sometimes.
+// draw takes a decision into the sample.
 func (s *Shadow) draw(e *Engine, p *compile.Program, r authz.Request, f authz.Facts, d authz.Decision) {
-	if s.drawn.Add(1)%s.every != 0 {
-		return
-	}
 	r.Resource.Properties = maps.Clone(r.Resource.Properties)
 	select {
 	case s.queue <- doubt{e, p, r, f, d}:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"chartgate/internal/authz"
@@ -14,7 +15,8 @@ type FactSource interface {
 	Facts(ctx context.Context, r authz.Request) (authz.Facts, error)
 }
 
-// Recorder makes decisions durable before it returns.
+// Recorder makes decisions durable before it returns. It must not keep the
+// list, which is used again.
 type Recorder interface {
 	Record(ctx context.Context, verdicts ...authz.Verdict) error
 }
@@ -46,42 +48,50 @@ func New(engine *Engine, facts FactSource, recorder Recorder) *PDP {
 // Engine returns the engine that decides now.
 func (p *PDP) Engine() *Engine { return p.engine.Load() }
 
+// rooms hold decisions on their way, so that none is copied around.
+var rooms = sync.Pool{New: func() any { return new([1]authz.Verdict) }}
+
 // Decide answers one question: get facts, evaluate, record, answer. An error
 // means that there is no answer; it matches authz.ErrUnavailable, or
 // authz.ErrMalformed where the question itself is at fault.
 func (p *PDP) Decide(ctx context.Context, scope Scope, r authz.Request, requestID string) (authz.Verdict, error) {
-	v, err := p.judge(ctx, scope, r, requestID)
-	if err != nil {
-		return v, err
+	room := rooms.Get().(*[1]authz.Verdict)
+	defer func() {
+		room[0] = authz.Verdict{}
+		rooms.Put(room)
+	}()
+	v := &room[0]
+	if err := p.judge(ctx, scope, r, requestID, v); err != nil {
+		return *v, err
 	}
-	if err := p.recorder.Record(ctx, v); err != nil {
+	if err := p.recorder.Record(ctx, room[:]...); err != nil {
 		return authz.Verdict{}, err
 	}
-	return v, nil
+	return *v, nil
 }
 
 // judge decides without recording. On an error the verdict says what was
 // asked, and denies.
-func (p *PDP) judge(ctx context.Context, scope Scope, r authz.Request, requestID string) (authz.Verdict, error) {
-	v := authz.NewVerdict(r, "", requestID)
+func (p *PDP) judge(ctx context.Context, scope Scope, r authz.Request, requestID string, v *authz.Verdict) error {
+	v.Begin(r, requestID)
 	facts, err := p.facts.Facts(ctx, v.Request)
 	engine := p.engine.Load() // after the facts: what vouches for them vouches for the release too
 	v.Release = engine.Revision()
 	if err != nil {
-		return v, err
+		return err
 	}
 	if facts.Practice != "" && !scope.Covers(facts.Practice) {
 		facts = facts.Hidden()
 	}
 	v.Facts = facts
-	exact, err := engine.Evaluate(ctx, v.Request, facts)
+	exact, err := engine.evaluate(ctx, &v.Request, &v.Facts)
 	if err != nil {
-		return v, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
-	shown, err := engine.Shown(ctx, v.Request, facts, exact)
+	shown, err := engine.shown(ctx, &v.Request, &v.Facts, exact)
 	if err != nil {
-		return v, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
 	v.Exact, v.Shown = exact, shown
-	return v, nil
+	return nil
 }

@@ -62,13 +62,17 @@ func sentence(v any) string {
 // no_basis, so that a client he may not see and one that does not exist look
 // the same (promise P8; DOMAIN rules 105, 114).
 func (e *Engine) Shown(ctx context.Context, r authz.Request, f authz.Facts, exact authz.Decision) (authz.Decision, error) {
+	return e.shown(ctx, &r, &f, exact)
+}
+
+func (e *Engine) shown(ctx context.Context, r *authz.Request, f *authz.Facts, exact authz.Decision) (authz.Decision, error) {
 	switch {
 	case exact.Allow, exact.Code == authz.CodeUnknownAction, exact.Code == authz.CodeBadInput, exact.Code == authz.CodeNoBasis:
 		return exact, nil
 	case r.Resource.Client() == "":
 		return exact, nil
 	}
-	list := r
+	list := *r
 	list.Action = authz.ActionClientList
 	if r.Subject.Type == authz.SubjectPortal {
 		list.Action = authz.ActionPortalEnter
@@ -77,7 +81,7 @@ func (e *Engine) Shown(ctx context.Context, r authz.Request, f authz.Facts, exac
 	if practice, sent := r.Resource.Properties["practice"]; sent {
 		list.Resource.Properties = authz.Properties{"practice": practice}
 	}
-	may, err := e.Evaluate(ctx, list, f)
+	may, err := e.evaluate(ctx, &list, f)
 	if err != nil {
 		return authz.Decision{}, err
 	}

@@ -91,17 +91,21 @@ func (e *Engine) OwnPolicy() bool { return e.decision != DecisionPath }
 // decision, now and on replay. The decision is exact; see Shown for what may be
 // answered. An error means that the policy gave no decision.
 func (e *Engine) Evaluate(ctx context.Context, r authz.Request, f authz.Facts) (authz.Decision, error) {
+	return e.evaluate(ctx, &r, &f)
+}
+
+func (e *Engine) evaluate(ctx context.Context, r *authz.Request, f *authz.Facts) (authz.Decision, error) {
 	if p := e.program.Load(); p != nil {
-		if d, ok := e.byProgram(ctx, p, &r, &f); ok {
+		if d, ok := e.byProgram(ctx, p, r, f); ok {
 			e.counts.Program.Add(1)
-			if e.shadow != nil {
-				e.shadow.draw(e, p, r, f, d)
+			if e.shadow != nil && e.shadow.drawn.Add(1)%e.shadow.every == 0 {
+				e.shadow.draw(e, p, *r, *f, d)
 			}
 			return d, nil
 		}
 	}
 	e.counts.OPA.Add(1)
-	return e.byOPA(ctx, r, f)
+	return e.byOPA(ctx, *r, *f)
 }
 
 // byOPA is Evaluate by OPA's evaluator: the reference.

@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -64,17 +65,17 @@ func TestFileSizeLimitIsARefusal(t *testing.T) {
 	}
 	s := setup(t)
 	folder := t.TempDir()
-	spool := openSpool(t, folder, record.Options{})
+	spool := openSpool(t, folder, record.Options{SyncInterval: time.Hour})
 	ids := put(t, spool, 3)
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 8 << 10, Max: before.Max}); err != nil {
 		t.Fatal(err)
 	}
 	var refused error
-	for range 100 {
+	for range 20000 { // more than the room that was taken before there was a limit
 		v := record.Sample(1)
 		if err := spool.Record(t.Context(), v); err != nil {
 			refused = err
-			continue
+			break
 		}
 		ids = append(ids, v.ID)
 	}
@@ -167,21 +168,19 @@ func TestTornTailIsCutOff(t *testing.T) {
 		spool := openSpool(t, folder, record.Options{SyncInterval: time.Hour})
 		ids := put(t, spool, 3)
 		path := lastSegment(t, folder)
-		whole, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		whole := holds(t, path)
 		put(t, spool, 1)
-		more, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		more := holds(t, path)
 		crashed := t.TempDir() // as the folder stood when the process died
 		if err := os.CopyFS(crashed, os.DirFS(folder)); err != nil {
 			t.Fatal(err)
 		}
 		size := len(whole) + torn*(len(more)-len(whole)-1)/39
-		if err := os.WriteFile(lastSegment(t, crashed), more[:size], 0o600); err != nil {
+		cut := more[:size:size]
+		if torn%2 == 0 { // the room that was taken beforehand stands behind it
+			cut = append(cut, make([]byte, 3<<20)...)
+		}
+		if err := os.WriteFile(lastSegment(t, crashed), cut, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		ship(t, openSpool(t, crashed, record.Options{}), s.sidecar)
@@ -190,6 +189,20 @@ func TestTornTailIsCutOff(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// holds is what a segment holds, without the room behind it.
+func holds(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := 64
+	for end < len(b) && b[end] != 0 {
+		end += 32 + int(binary.LittleEndian.Uint32(b[end+8:]))
+	}
+	return b[:end]
 }
 
 // lastSegment is the newest file of the newest part of a spool.

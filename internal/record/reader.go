@@ -32,6 +32,7 @@ type damaged struct {
 	offset int64
 	size   int64
 	torn   bool // the end of the last segment: a group that was being written
+	empty  bool // the same, and nothing was being written: only room for more
 }
 
 func (r *reader) close() {
@@ -133,7 +134,7 @@ func (r *reader) groupBefore(end int64) (group, error) {
 			return group{}, err
 		}
 		g, err := readGroup(b)
-		if errors.Is(err, errShort) && r.off+int64(len(b)) < end {
+		if errors.Is(err, errShort) && int64(len(b)) >= want && r.off+int64(len(b)) < end {
 			continue
 		}
 		return g, err
@@ -178,13 +179,23 @@ func (r *reader) skip(end int64, last bool) error {
 	if at := nextGroup(rest); at >= 0 {
 		d.size = int64(at)
 	} else {
-		d.torn = last
+		d.torn, d.empty = last, blank(rest)
 	}
 	r.off += d.size
-	if r.damage != nil {
+	if r.damage != nil && (last || !d.empty) {
 		r.damage(d)
 	}
 	return nil
+}
+
+// blank reports whether b is room that was never written to.
+func blank(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // left is what an earlier process left in a part.
@@ -232,7 +243,9 @@ func repair(folder string, log *slog.Logger) (left, error) {
 	}
 	state.records = int64(next - segments[0].first)
 	if torn != nil {
-		log.Warn("a group that was being written when the process ended is cut off", "file", torn.path, "offset", torn.offset, "bytes", torn.size)
+		if !torn.empty {
+			log.Warn("a group that was being written when the process ended is cut off", "file", torn.path, "offset", torn.offset, "bytes", torn.size)
+		}
 		if err := cut(torn); err != nil {
 			return left{}, err
 		}

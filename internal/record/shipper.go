@@ -35,6 +35,7 @@ type Shipper struct {
 	linker  linker
 	copier  copier
 	view    View
+	load    load
 	failing bool
 }
 
@@ -77,7 +78,9 @@ func (s *Shipper) Run(ctx context.Context) error {
 	defer s.release()
 	wait := time.Duration(0)
 	for ctx.Err() == nil {
+		began := time.Now()
 		more, err := s.round(ctx)
+		took := time.Since(began)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			s.spool.stats.ShipFailures.Add(1)
@@ -96,6 +99,7 @@ func (s *Shipper) Run(ctx context.Context) error {
 				pause(ctx, adoptEvery, s.spool.wake)
 				pause(ctx, gatherTime, nil)
 			}
+			s.giveWay(ctx, took)
 		}
 	}
 	last, stop := context.WithTimeout(context.WithoutCancel(ctx), lastTimeout)

@@ -205,7 +205,7 @@ var encoders = sync.Pool{New: func() any { return new(encoder) }}
 
 // encoder is the records of one call.
 type encoder struct {
-	b        []byte
+	b        []byte // the place of a group's header, and the records
 	settings []settingsText
 }
 
@@ -230,7 +230,7 @@ func addSettings(list []settingsText, s settingsText) []settingsText {
 }
 
 // Record makes verdicts durable and then returns: killing this process loses
-// none of them. What arrives together is one write. Any error means that they
+// none of them. What waits for the disk together is one write. Any error means that they
 // may not be on record, so their answers must not leave (promise P3); it
 // matches authz.ErrUnavailable.
 func (s *Spool) Record(ctx context.Context, verdicts ...authz.Verdict) error {
@@ -250,13 +250,19 @@ func (s *Spool) record(ctx context.Context, verdicts []authz.Verdict) error {
 	}
 	e := encoders.Get().(*encoder)
 	defer func() {
-		e.b, e.settings = e.b[:0], e.settings[:0]
-		encoders.Put(e)
+		if cap(e.b) <= 1<<20 {
+			e.settings = e.settings[:0]
+			encoders.Put(e)
+		}
 	}()
+	e.b = append(e.b[:0], make([]byte, groupSize)...)
 	for i := range verdicts {
 		if err := e.add(&verdicts[i]); err != nil {
 			return err
 		}
+	}
+	if s.options.SyncInterval > 0 {
+		return s.alone(e, len(verdicts))
 	}
 	g, leads, err := s.join(e, len(verdicts))
 	if err != nil {
@@ -273,12 +279,27 @@ func (s *Spool) record(ctx context.Context, verdicts []authz.Verdict) error {
 	}
 }
 
+// alone writes e as a group of its own. Where nobody waits for the disk that is
+// less work than gathering one.
+func (s *Spool) alone(e *encoder, count int) error {
+	s.mu.Lock()
+	err := s.refusal(len(e.b))
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return s.write(&pending{b: e.b, count: uint32(count), settings: e.settings})
+}
+
 // join adds e to the group that is gathered now. Who joins first leads: it
 // writes the group, once the one before it is written.
 func (s *Spool) join(e *encoder, count int) (g *pending, leads bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.refusal(len(e.b)); err != nil {
+	body := e.b[groupSize:]
+	if err := s.refusal(len(body)); err != nil {
 		return nil, false, err
 	}
 	g = s.open
@@ -292,7 +313,7 @@ func (s *Spool) join(e *encoder, count int) (g *pending, leads bool, err error) 
 	} else if g.done == nil {
 		g.done = make(chan struct{})
 	}
-	g.b = append(g.b, e.b...)
+	g.b = append(g.b, body...)
 	g.count += uint32(count)
 	for _, text := range e.settings {
 		g.settings = addSettings(g.settings, text)

@@ -83,7 +83,7 @@ func (c *partCheck) run() error {
 	r := &reader{folder: c.folder}
 	r.damage = func(d damaged) {
 		switch {
-		case d.torn && c.busy:
+		case d.torn && (c.busy || d.empty):
 		case d.torn:
 			c.find(Finding{Kind: Truncated, File: d.path, Offset: d.offset, Detail: fmt.Sprintf("the last %d bytes are a group that is not whole", d.size)})
 		default:

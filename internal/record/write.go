@@ -17,6 +17,11 @@ func (s *Spool) lead(g *pending) error {
 	s.mu.Unlock()
 	g.err = s.write(g)
 	s.writing.Unlock()
+	if cap(g.b) <= 1<<20 {
+		s.mu.Lock()
+		s.spare = g.b
+		s.mu.Unlock()
+	}
 	if g.done != nil {
 		close(g.done)
 	}
@@ -50,16 +55,15 @@ func (s *Spool) write(g *pending) error {
 	}
 	s.mu.Lock()
 	s.tail = s.at
-	if cap(g.b) <= 1<<20 {
-		s.spare = g.b
-	}
 	s.mu.Unlock()
 	if s.options.SyncInterval == 0 {
 		s.putMark(s.at, s.next-1)
 	}
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	if len(s.wake) == 0 {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
 	}
 	return nil
 }

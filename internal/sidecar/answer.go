@@ -61,13 +61,17 @@ type itemError struct {
 // user's own bundle with the context that it gave.
 func answerTo(v authz.Verdict) answer {
 	if v.Input != nil {
-		a := answer{Decision: v.Shown.Allow}
-		if v.Context != nil {
-			a.Context = v.Context
-		}
-		return a
+		return ownAnswer(v)
 	}
 	return answer{Decision: v.Shown.Allow, Context: reasonsOf(v.Shown)}
+}
+
+func ownAnswer(v authz.Verdict) answer {
+	a := answer{Decision: v.Shown.Allow}
+	if v.Context != nil {
+		a.Context = v.Context
+	}
+	return a
 }
 
 func reasonsOf(d authz.Decision) reasons {
@@ -81,21 +85,6 @@ func reasonsOf(d authz.Decision) reasons {
 	return r
 }
 
-func setVerdictHeaders(c *fiber.Ctx, v authz.Verdict) {
-	c.Set(HeaderDecisionID, v.ID.String())
-	setRevisions(c, v)
-}
-
-func setRevisions(c *fiber.Ctx, v authz.Verdict) {
-	c.Set(HeaderPolicyRevision, headerText(v.Release))
-	if v.Facts.Revision != "" {
-		c.Set(HeaderRevision, headerText(v.Facts.Revision))
-	}
-	if v.Facts.Degraded != "" {
-		c.Set(HeaderDegraded, headerText(v.Facts.Degraded))
-	}
-}
-
 // setBatchHeaders names the decisions in the order of the answers. The facts'
 // revision is that of the first: the others are no older.
 func setBatchHeaders(c *fiber.Ctx, answers []pdp.Answer) {
@@ -105,7 +94,7 @@ func setBatchHeaders(c *fiber.Ctx, answers []pdp.Answer) {
 			continue
 		}
 		if len(ids) == 0 {
-			setRevisions(c, a.Verdict)
+			writeRevisions(&c.Response().Header, &a.Verdict)
 		}
 		ids = append(ids, a.Verdict.ID.String())
 	}
@@ -116,6 +105,13 @@ func setBatchHeaders(c *fiber.Ctx, answers []pdp.Answer) {
 
 // headerText leaves out of a bundle's revision what a header cannot hold.
 func headerText(s string) string {
+	plain := true
+	for i := range len(s) {
+		plain = plain && ' ' <= s[i] && s[i] <= '~'
+	}
+	if plain {
+		return s
+	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return -1

@@ -64,7 +64,11 @@ func (s *Server) decide(c *fiber.Ctx, q question) error {
 		return err
 	}
 	setVerdictHeaders(c, v)
-	return sendJSON(c, answerTo(v))
+	if v.Input != nil {
+		return sendJSON(c, ownAnswer(v))
+	}
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	return c.Send(s.answers.body(&v.Shown))
 }
 
 // evaluations answers several questions, or one where there are none in the

@@ -27,10 +27,6 @@ type Options struct {
 	BodyLimit int    // of a request, in bytes; 0: web.DefaultBodyLimit
 }
 
-// decideTimeout is how long a call may take. Whoever waits longer is better
-// served by an error.
-const decideTimeout = 5 * time.Second
-
 // Server is a sidecar's HTTP side.
 type Server struct {
 	App    *fiber.App
@@ -42,6 +38,7 @@ type Server struct {
 	publicURL string
 	bodyLimit int
 	build     build
+	answers   bodies
 }
 
 // New builds the server. It serves when App is given a listener.
@@ -61,11 +58,13 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{pdp: o.PDP, search: o.Search, log: o.Log, publicURL: public, bodyLimit: o.BodyLimit, build: readBuild()}
 	s.Health = web.NewHealth(o.Log, append([]web.Check{s.policyCheck()}, o.Checks...)...)
-	s.App = web.NewApp(web.Options{Name: "sidecar", Log: o.Log, Metrics: o.Metrics, BodyLimit: o.BodyLimit, Errors: writeError})
+	frame := web.Options{Name: "sidecar", Log: o.Log, Metrics: o.Metrics, BodyLimit: o.BodyLimit, Errors: writeError}
+	s.App = web.NewApp(frame)
 	s.Health.Mount(s.App)
 	known := o.Callers.Middleware()
 	s.routeAuthZEN(known)
 	s.routeOPA(known)
+	s.routeShortcut(frame, o.Callers)
 	s.App.Get("/metrics", known, web.Require(web.ScopeOperate), o.Metrics.Handler()).Name("metrics")
 	return s, nil
 }
@@ -103,7 +102,8 @@ func scopeOf(c *fiber.Ctx) pdp.Scope {
 
 // deadline is the context of one call.
 func deadline(c *fiber.Ctx) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(c.UserContext(), decideTimeout)
+	d := newDeadline(c.UserContext(), time.Now())
+	return d, d.end
 }
 
 func (s *Server) policyCheck() web.Check {

@@ -96,8 +96,10 @@ func (s *store) taken() []authz.Verdict {
 // bench is a sidecar under test.
 type bench struct {
 	*Server
-	store *store
-	log   *bytes.Buffer
+	store   *store
+	log     *bytes.Buffer
+	metrics *web.Metrics
+	callers *web.Authenticator
 }
 
 // shipped is a sidecar with the shipped policy, for a caller of all practices.
@@ -145,13 +147,22 @@ func ownEngine(t testing.TB, decision string) *pdp.Engine {
 
 func benchOf(t testing.TB, engine *pdp.Engine, caller web.Caller, checks ...web.Check) bench {
 	t.Helper()
-	b := bench{store: &store{}, log: &bytes.Buffer{}}
+	s := &store{}
+	b := benchWith(t, engine, caller, s, s, checks...)
+	b.store = s
+	return b
+}
+
+func benchWith(t testing.TB, engine *pdp.Engine, caller web.Caller, facts pdp.FactSource, recorder pdp.Recorder, checks ...web.Check) bench {
+	t.Helper()
+	b := bench{log: &bytes.Buffer{}, metrics: web.NewMetrics()}
 	key, err := web.NewStaticKey(testKey, caller)
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.callers = &web.Authenticator{Static: key}
 	b.Server, err = New(Options{
-		PDP: pdp.New(engine, b.store, b.store), Callers: &web.Authenticator{Static: key}, Checks: checks,
+		PDP: pdp.New(engine, facts, recorder), Callers: b.callers, Checks: checks, Metrics: b.metrics,
 		Log: slog.New(slog.NewTextHandler(b.log, nil)), PublicURL: "https://pdp.example.com", BodyLimit: 64 << 10,
 	})
 	if err != nil {

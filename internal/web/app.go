@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
+	"github.com/valyala/fasthttp"
 )
 
 // Options make a server's frame.
@@ -70,7 +71,7 @@ type frame struct {
 // serve is around every handler.
 func (f *frame) serve(c *fiber.Ctx) error {
 	start := time.Now()
-	setHeaders(c)
+	setHeaders(c.Request(), c.Response())
 	err := f.next(c)
 	unmatched := false
 	if err != nil {
@@ -78,9 +79,7 @@ func (f *frame) serve(c *fiber.Ctx) error {
 		unmatched = errors.As(err, &framework) && (framework.Code == http.StatusNotFound || framework.Code == http.StatusMethodNotAllowed)
 		err = f.fail(c, err)
 	}
-	if f.Metrics != nil {
-		f.Metrics.observe(c, unmatched, time.Since(start))
-	}
+	f.Metrics.observe(status(c.Response().StatusCode()), routeName(c, unmatched), methods[c.Method()], time.Since(start))
 	return err
 }
 
@@ -107,7 +106,7 @@ func (p *panicked) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value,
 // refuse answers what fasthttp refuses before a handler runs, such as a body
 // that is far too large.
 func (f *frame) refuse(c *fiber.Ctx, err error) error {
-	setHeaders(c)
+	setHeaders(c.Request(), c.Response())
 	return f.fail(c, err)
 }
 
@@ -141,14 +140,20 @@ func (f *frame) attributes(c *fiber.Ctx, failure Failure, err error) []any {
 	}
 }
 
-func setHeaders(c *fiber.Ctx) {
-	h := &c.Response().Header
-	if id := c.Request().Header.Peek(HeaderRequestID); len(id) > 0 {
+func setHeaders(request *fasthttp.Request, response *fasthttp.Response) {
+	h := &response.Header
+	if id := request.Header.Peek(HeaderRequestID); len(id) > 0 {
 		h.SetBytesV(HeaderRequestID, id)
 	}
-	h.Set(fiber.HeaderXContentTypeOptions, "nosniff")
-	h.Set(fiber.HeaderCacheControl, "no-store")
+	h.SetCanonical(sniffing[0], sniffing[1])
+	h.SetCanonical(storing[0], storing[1])
 }
+
+// Headers of every answer.
+var (
+	sniffing = [2][]byte{[]byte(fiber.HeaderXContentTypeOptions), []byte("nosniff")}
+	storing  = [2][]byte{[]byte(fiber.HeaderCacheControl), []byte("no-store")}
+)
 
 // RequestID returns the id that the caller gave the request, as far as it may
 // be recorded: an id of 1–128 bytes without control characters, else "".

@@ -201,11 +201,31 @@ func (s *KeyStore) Identify(ctx context.Context, key string) (*Caller, error) {
 			return nil, err
 		}
 	}
-	hash := sha256.Sum256([]byte(key))
-	if subtle.ConstantTimeCompare(hash[:], found.hash) != 1 || !time.Now().Before(found.expires) {
+	if !found.holds(key) {
 		return nil, errUnknownCaller
 	}
 	return found.caller, nil
+}
+
+// holds reports whether key is the one that was found, and has not expired.
+func (f *foundKey) holds(key string) bool {
+	hash := sha256.Sum256([]byte(key))
+	return subtle.ConstantTimeCompare(hash[:], f.hash) == 1 && time.Now().Before(f.expires)
+}
+
+// recall is Identify without Postgres: nil unless the key was found lately.
+func (s *KeyStore) recall(key string) *Caller {
+	id, _, _ := strings.Cut(strings.TrimPrefix(key, keyPrefix), "_")
+	s.mu.Lock()
+	known := s.known[id]
+	s.mu.Unlock()
+	if known == nil {
+		return nil
+	}
+	if found := known.found.Load(); found.fresh() && found.holds(key) {
+		return found.caller
+	}
+	return nil
 }
 
 // remembered returns the place of an id. When there are too many all are

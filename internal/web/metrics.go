@@ -37,9 +37,24 @@ func (m *Metrics) Handler() fiber.Handler {
 	return adaptor.HTTPHandler(promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{}))
 }
 
-// observe counts one request. The handler's label is the name of the route, or
-// its pattern: never the path itself, which callers choose.
-func (m *Metrics) observe(c *fiber.Ctx, unmatched bool, took time.Duration) {
+// observe counts one request.
+func (m *Metrics) observe(code, handler, method string, took time.Duration) {
+	if m != nil {
+		m.requests.WithLabelValues(code, handler, method).Observe(took.Seconds())
+	}
+}
+
+// counter counts requests of one kind.
+func (m *Metrics) counter(code, handler, method string) prometheus.Observer {
+	if m == nil {
+		return prometheus.ObserverFunc(func(float64) {})
+	}
+	return m.requests.WithLabelValues(code, handler, method)
+}
+
+// routeName is the handler's label: the name of the route, or its pattern,
+// never the path itself, which callers choose.
+func routeName(c *fiber.Ctx, unmatched bool) string {
 	route := c.Route()
 	handler := route.Name
 	if handler == "" {
@@ -48,7 +63,7 @@ func (m *Metrics) observe(c *fiber.Ctx, unmatched bool, took time.Duration) {
 	if unmatched || handler == "" {
 		handler = "unmatched"
 	}
-	m.requests.WithLabelValues(status(c.Response().StatusCode()), handler, methods[c.Method()]).Observe(took.Seconds())
+	return handler
 }
 
 // methods holds the label of each method that Fiber routes, in OPA's letter

@@ -1,0 +1,43 @@
+package record
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// An idle process never makes the record wait, nor does a spool that fills; and
+// more work, or more that waits, never turns a rest the wrong way.
+func TestTheShipperGivesWayToDecisions(t *testing.T) {
+	const most = 1 << 30
+	rapid.Check(t, func(t *rapid.T) {
+		busy, waiting := rapid.Float64Range(0, 1).Draw(t, "busy"), rapid.Int64Range(0, most).Draw(t, "waiting")
+		long := rest(time.Second, busy, waiting, most)
+		switch {
+		case long < 0 || long > restShare*time.Second:
+			t.Fatalf("a rest of %v", long)
+		case (busy <= busyFrom || waiting >= most/shallow) && long != 0:
+			t.Fatalf("busy %v, %d bytes wait, and it rests for %v", busy, waiting, long)
+		case rest(time.Second, min(1, busy+0.1), waiting, most) < long, rest(time.Second, busy, waiting+1<<20, most) > long:
+			t.Fatalf("busy %v, %d bytes wait: more of it turns the rest of %v the wrong way", busy, waiting, long)
+		}
+	})
+	if rest(time.Second, busyWhole, 0, most) != restShare*time.Second {
+		t.Error("a busy process does not make it rest")
+	}
+}
+
+func TestTheLoadOfTheProcessIsMeasured(t *testing.T) {
+	var l load
+	l.measure()
+	l.at = l.at.Add(-busyWindow)
+	for used := cpuUsed(); cpuUsed()-used < 20*time.Millisecond; { // work
+	}
+	if busy := l.measure(); busy <= 0 || busy > 1.5 {
+		t.Errorf("the load is %v", busy)
+	}
+	if again := l.measure(); again != l.busy {
+		t.Errorf("the load was measured again at once: %v", again)
+	}
+}
