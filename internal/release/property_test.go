@@ -34,7 +34,7 @@ func TestDamageNeverOpens(t *testing.T) {
 	asked := map[string]bool{}
 	cases = slices.DeleteFunc(cases, func(c Case) bool {
 		like := likeness(c)
-		if asked[like] || c.Odd || c.File == "cases/matrix.yaml" {
+		if asked[like] || c.Odd || strings.HasPrefix(c.File, "cases/matrix") {
 			return true
 		}
 		asked[like] = true
