@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -23,7 +24,7 @@ type commands struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the schema of the database up to date."`
 	Import  importCommand  `cmd:"" help:"Load practices, members, clients, grants, contacts and portal access from CSV or NDJSON: all or nothing."`
 	Key     keyCommand     `cmd:"" help:"Make, list and revoke the keys of services."`
-	Policy  policyCommand  `cmd:"" help:"Test policies, and build a bundle from them."`
+	Policy  policyCommand  `cmd:"" help:"Check, test and edit policies, and build a bundle from them."`
 	Record  recordCommand  `cmd:"" help:"Verify the permanent record."`
 }
 
@@ -39,9 +40,20 @@ func main() {
 		kong.UsageOnError(),
 		kong.Vars{"state_dir": halves.DefaultStateDir(), "spool_dir": "spool in the state folder", "decision": pdp.DecisionPath, "scopes": strings.Join(web.Scopes, ", ")},
 		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Exit(func(code int) {
+			if code != 0 {
+				code = couldNotLook // of what was written on the command line
+			}
+			os.Exit(code)
+		}),
 	)
 	if err := command.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "chartgate:", err)
-		os.Exit(1)
+		code := 1
+		var e exitError
+		if errors.As(err, &e) {
+			code = e.code
+		}
+		os.Exit(code)
 	}
 }

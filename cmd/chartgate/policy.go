@@ -12,8 +12,14 @@ import (
 
 // policyCommand works on a folder of policies.
 type policyCommand struct {
-	Test  policyTest  `cmd:"" help:"Check the form of the policies and run their cases."`
-	Build policyBuild `cmd:"" help:"Make a bundle. The same policies give the same bytes."`
+	Check   policyCheck   `cmd:"" help:"Look at everything that can be known of the policies before they are live."`
+	Watch   policyWatch   `cmd:"" help:"Check again whenever a file changes, and say what changed."`
+	Test    policyTest    `cmd:"" help:"Check the form of the policies and run their cases."`
+	Explain policyExplain `cmd:"" help:"Say what is known in a case, what comes out, and which condition stands in the way."`
+	New     policyNew     `cmd:"" help:"Begin something new."`
+	Format  policyFormat  `cmd:"" help:"Write the rules as opa fmt does."`
+	Schema  policySchema  `cmd:"" help:"Print what a rule can read and a table can hold, as JSON Schema."`
+	Build   policyBuild   `cmd:"" help:"Make a bundle. The same policies give the same bytes."`
 }
 
 type policyTest struct {
@@ -22,13 +28,16 @@ type policyTest struct {
 
 // Run prints every finding and every case that fails, each with its place.
 func (c *policyTest) Run(ctx context.Context) error {
-	policies := os.DirFS(c.Folder)
-	findings, err := release.Check(ctx, policies)
+	policies, err := folder(c.Folder)
 	if err != nil {
 		return err
 	}
-	for _, finding := range findings {
-		fmt.Println(finding)
+	report, err := release.CheckForm(ctx, policies)
+	if err != nil {
+		return err
+	}
+	for _, finding := range report.Findings() {
+		finding.Write(os.Stdout, "")
 	}
 	bundle, err := pdp.ReadFolder(policies)
 	if err != nil {
@@ -49,11 +58,11 @@ func (c *policyTest) Run(ctx context.Context) error {
 			fmt.Println(result.Fault())
 		}
 	}
-	fmt.Printf("%d cases, %d failed; %d findings\n", len(results), failed, len(findings))
+	fmt.Printf("%d cases, %d failed; %d findings\n", len(results), failed, report.Count())
 	switch {
 	case len(results) == 0:
 		return fmt.Errorf("%s/cases holds no cases: nothing is shown", c.Folder)
-	case failed > 0 || len(findings) > 0:
+	case failed > 0 || !report.OK:
 		return errors.New("the policies are not as they should be")
 	}
 	return nil

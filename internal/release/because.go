@@ -2,7 +2,9 @@ package release
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"chartgate/internal/pdp"
@@ -17,33 +19,43 @@ var (
 	placeholder = regexp.MustCompile(`\{([a-z_.]+)\}`)
 )
 
-// checkBecause asks of every rule that a basis or a denial rests on that it says
-// why in words for people, and of every such text that its placeholders are
-// facts: one that is misspelt would read "unknown".
-func checkBecause(name string, b *pdp.Bundle) []Finding {
+// because asks of every rule that a basis or a denial rests on that it says why
+// in words for people, and of every such text that its placeholders are facts:
+// one that is misspelt would read "unknown".
+func (in *inspection) because(name string) []Finding {
 	var all []Finding
-	for _, rule := range b.Modules[name].Rules {
+	for _, rule := range in.modules[name].Rules {
+		find := func(text, hint string) { all = append(all, in.at(rule.Location, text, hint).of(rule)) }
 		text := becauseOf(rule)
-		line := rule.Loc().Row
-		public := strings.HasPrefix(name, "rules/") && !strings.HasPrefix(rule.Head.Name.String(), "_")
 		if text == "" {
-			if public {
-				all = append(all, Finding{name, line, fmt.Sprintf("rule %s needs METADATA with custom.because: it is what explanations say", rule.Head.Name)})
+			if strings.HasPrefix(name, "rules/") && !strings.HasPrefix(rule.Head.Name.String(), "_") {
+				find(fmt.Sprintf("rule %s needs METADATA with custom.because", rule.Head.Name), "it is what explanations say: write why, in a few words, such as `the client is assigned to {member.user}`")
 			}
 			continue
 		}
 		for _, found := range placeholder.FindAllStringSubmatch(text, -1) {
-			if _, shown := pdp.Displayed[found[1]]; !shown && !isFact(b.Schemas["input"], strings.Split(found[1], ".")) {
-				all = append(all, Finding{name, line, fmt.Sprintf("custom.because: there is no fact {%s}", found[1])})
+			if _, shown := pdp.Displayed[found[1]]; !shown && !isFact(in.bundle.Schemas["input"], strings.Split(found[1], ".")) {
+				find(fmt.Sprintf("custom.because: there is no fact {%s}", found[1]), didYouMean(found[1], in.factNames()))
 			}
 		}
 		if strings.ContainsAny(placeholder.ReplaceAllString(aside.ReplaceAllStringFunc(text, func(part string) string {
 			return part[1 : len(part)-1]
 		}), ""), "[]{}") {
-			all = append(all, Finding{name, line, "custom.because: want {fact} and [part], neither of them inside its own kind"})
+			find("custom.because: want {fact} and [part], neither of them inside its own kind", "")
 		}
 	}
 	return all
+}
+
+// factNames lists what a text can show: the facts, and those that are shown only.
+func (in *inspection) factNames() []string {
+	names := slices.Collect(maps.Keys(pdp.Displayed))
+	for table, schema := range asMap(asMap(in.bundle.Schemas["input"])["properties"]) {
+		for name := range asMap(asMap(schema)["properties"]) {
+			names = append(names, table+"."+name)
+		}
+	}
+	return names
 }
 
 func becauseOf(rule *ast.Rule) string {

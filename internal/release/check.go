@@ -1,242 +1,165 @@
 package release
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 	"strings"
+	"time"
 
+	"chartgate/internal/compile"
 	"chartgate/internal/pdp"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/format"
-	"github.com/open-policy-agent/opa/v1/rego"
+	"go.yaml.in/yaml/v3"
 )
 
-// Finding is something in the policies that is to be put right.
-type Finding struct {
-	File string
-	Line int // 0 where it is about the whole file
-	Text string
+// Watcher is told when a step begins, with took 0, and when it is done.
+type Watcher func(step string, took time.Duration)
+
+// step is one thing that a check looks at. It is done only where the steps that
+// it needs found nothing: what they found would only show again, in other words.
+type step struct {
+	name  string
+	form  bool // it is about how the policies are written, not what they decide
+	needs []string
+	look  func(*inspection, context.Context) (findings []Finding, detail string, err error)
 }
 
-// String writes a finding the way compilers do.
-func (f Finding) String() string {
-	if f.Line == 0 {
-		return fmt.Sprintf("%s: %s", f.File, f.Text)
-	}
-	return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Text)
+// steps are what a check does, in order: a step comes after those that it needs.
+// One that is added here is in every check: of a folder, of a draft, of a release.
+var steps = []step{
+	{"read", true, nil, (*inspection).read},
+	{"parse", true, []string{"read"}, (*inspection).parse},
+	{"format", true, []string{"parse"}, (*inspection).format},
+	{"metadata", true, []string{"parse"}, (*inspection).metadata},
+	{"tables", true, []string{"parse"}, (*inspection).tables},
+	{"capabilities", true, []string{"parse"}, (*inspection).capabilities},
+	{"compile", true, []string{"capabilities"}, (*inspection).compiles},
+	{"types", true, []string{"compile"}, (*inspection).types},
+	{"references", true, []string{"types", "tables"}, (*inspection).references},
+	{"words", true, []string{"references"}, (*inspection).words},
+	{"reachable", true, []string{"references"}, (*inspection).reachable},
+	{"translation", true, []string{"references"}, (*inspection).translation},
+	{"dead", false, []string{"words", "translation"}, (*inspection).dead},
+	{"unknowns", false, []string{"words", "translation"}, (*inspection).unknowns},
+	{"cases", false, []string{"words"}, (*inspection).runCases},
+	{"tests", false, []string{"references"}, (*inspection).tests},
+	{"situations", false, []string{"cases", "translation"}, (*inspection).situations},
 }
 
-// Check looks at the form of a folder of policies: it compiles strictly against
-// its schemas, is formatted, explains every rule, keeps to the part of Rego that
-// can be translated (DESIGN 7), refers to nothing that is not there, and its
-// tables fit their schema. An error means that it could not look.
-func Check(ctx context.Context, policies fs.FS) ([]Finding, error) {
-	bundle, err := pdp.ReadFolder(policies)
-	if err != nil {
-		return nil, err
-	}
-	var all []Finding
-	if _, err := pdp.NewEngine(ctx, bundle, pdp.DecisionPath); err != nil {
-		all = append(all, Finding{File: "policies", Text: err.Error()})
-	}
-	names := slices.Sorted(maps.Keys(bundle.Modules))
-	ids := map[string]string{}
-	for _, name := range names {
-		unformatted, err := checkFormat(policies, name)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, unformatted...)
-		all = append(all, checkMetadata(name, bundle.Modules[name], ids)...)
-		all = append(all, checkStyle(name, bundle.Modules[name])...)
-		all = append(all, checkReferences(name, bundle)...)
-		all = append(all, checkBecause(name, bundle)...)
-	}
-	tables, err := matchSchema(ctx, bundle.Data["tables"], bundle.Schemas["tables"])
-	if err != nil {
-		return nil, err
-	}
-	for _, text := range tables {
-		all = append(all, Finding{File: "tables", Text: text})
-	}
-	return all, nil
+// inspection is a check while it is done: what its steps found out, for the
+// ones that come later.
+type inspection struct {
+	policies fs.FS
+	files    map[string][]byte      // what can be shown of, by path
+	nodes    map[string]*yaml.Node  // of the tables, by path
+	modules  map[string]*ast.Module // as they are written, by path
+	testing  map[string]*ast.Module // *_test.rego
+	bundle   *pdp.Bundle
+	engine   *pdp.Engine
+	faults   ast.Errors // of the compiler
+	formulas *compile.Policy
+	finder   *compile.Finder
+	cases    []Case
+	revision string
 }
 
-func checkFormat(policies fs.FS, name string) ([]Finding, error) {
-	source, err := fs.ReadFile(policies, name)
-	if err != nil {
-		return nil, fmt.Errorf("check: %w", err)
-	}
-	formatted, err := format.SourceWithOpts(name, source, format.Opts{RegoVersion: ast.RegoV1})
-	if err != nil {
-		return nil, fmt.Errorf("check: %w", err)
-	}
-	if string(formatted) != string(source) {
-		return []Finding{{File: name, Text: "is not formatted as opa fmt does"}}, nil
-	}
-	return nil, nil
+// Check looks at everything that can be known of a folder of policies before
+// they are live. An error means that it could not look: what is wrong with the
+// policies is in the report. watch may be nil.
+func Check(ctx context.Context, policies fs.FS, watch Watcher) (*Report, error) {
+	return inspect(ctx, policies, watch, steps)
 }
 
-// checkMetadata asks for a title and a description on every package and rule,
-// and on rules for an id of their own, since compliance staff read these and
-// refer to them. ids collects where each id was seen.
-func checkMetadata(name string, module *ast.Module, ids map[string]string) []Finding {
-	var all []Finding
-	for _, a := range module.Annotations {
-		if a.Scope == "package" && (a.Title == "" || a.Description == "") {
-			all = append(all, Finding{name, a.Loc().Row, "the package needs a title and a description"})
-		}
-	}
-	for _, rule := range module.Rules {
-		line := rule.Loc().Row
-		var own *ast.Annotations // the one above this very rule; one with an entrypoint is on all of its name
-		for _, a := range rule.Annotations {
-			if own == nil || a.Loc().Row > own.Loc().Row {
-				own = a
+// CheckForm is Check for the steps that are about how the policies are written.
+func CheckForm(ctx context.Context, policies fs.FS) (*Report, error) {
+	return inspect(ctx, policies, nil, slices.DeleteFunc(slices.Clone(steps), func(s step) bool { return !s.form }))
+}
+
+func inspect(ctx context.Context, policies fs.FS, watch Watcher, steps []step) (*Report, error) {
+	in := &inspection{policies: policies}
+	report := &Report{OK: true}
+	at := map[string]Step{}
+	for _, s := range steps {
+		done := Step{Name: s.name, Findings: []Finding{}}
+		for _, need := range s.needs {
+			if before, known := at[need]; known && !before.OK && done.Skipped == "" {
+				done.Skipped = cmp.Or(before.Skipped, need)
 			}
 		}
-		if own == nil || own.Title == "" || own.Description == "" {
-			all = append(all, Finding{name, line, fmt.Sprintf("rule %s needs METADATA with a title and a description", rule.Head.Name)})
-			continue
-		}
-		id, _ := own.Custom["id"].(string)
-		switch {
-		case id == "":
-			all = append(all, Finding{name, line, fmt.Sprintf("rule %s needs METADATA with custom.id", rule.Head.Name)})
-		case ids[id] != "":
-			all = append(all, Finding{name, line, fmt.Sprintf("id %s is taken by %s", id, ids[id])})
-		default:
-			ids[id] = fmt.Sprintf("%s:%d", name, line)
-		}
-	}
-	return all
-}
-
-// translatable are the builtins that a rule on the way to an allowance may use:
-// comparisons, membership, and the type of what a request says.
-var translatable = []string{
-	"eq", "assign", "equal", "neq", "lt", "lte", "gt", "gte", "internal.member_2", "is_string", "is_boolean", "is_object",
-}
-
-// checkStyle keeps rules/ and lib/ to what can be translated into a formula and
-// into SQL. The entry point only puts answers together and may do more.
-func checkStyle(name string, module *ast.Module) []Finding {
-	var all []Finding
-	find := func(node ast.Node, text string) {
-		all = append(all, Finding{name, node.Loc().Row, text + " cannot be translated"})
-	}
-	root, _, _ := strings.Cut(name, "/")
-	answers := root == "authz"
-	call := func(node ast.Node, called ast.Ref) {
-		if name := called.String(); ast.BuiltinMap[name] != nil && !slices.Contains(translatable, name) {
-			find(node, name)
-		}
-	}
-	ast.WalkRules(module, func(rule *ast.Rule) bool {
-		if rule.Else != nil {
-			find(rule, "else")
-		}
-		return false
-	})
-	ast.WalkExprs(module, func(e *ast.Expr) bool {
-		if len(e.With) > 0 {
-			find(e, "with")
-		}
-		if e.IsCall() && !answers {
-			call(e, e.Operator())
-		}
-		return false
-	})
-	ast.WalkTerms(module, func(t *ast.Term) bool {
-		if nested, ok := t.Value.(ast.Call); ok && !answers {
-			call(t, nested[0].Value.(ast.Ref))
-		}
-		return false
-	})
-	return all
-}
-
-// checkReferences finds names under data that lead nowhere: OPA takes them for
-// data that may come later, and the rule would never hold.
-func checkReferences(name string, b *pdp.Bundle) []Finding {
-	module := b.Modules[name]
-	imported := map[string]ast.Ref{}
-	for _, i := range module.Imports {
-		if path, ok := i.Path.Value.(ast.Ref); ok {
-			imported[string(i.Name())] = path
-		}
-	}
-	var all []Finding
-	ast.WalkRefs(module, func(ref ast.Ref) bool {
-		if head, ok := ref[0].Value.(ast.Var); ok && imported[string(head)] != nil {
-			ref = append(slices.Clone(imported[string(head)]), ref[1:]...)
-		}
-		ground := named(ref)
-		if ref.HasPrefix(ast.DefaultRootRef) && !hasRule(b, ground) && !hasData(b.Data, ground[1:]) {
-			all = append(all, Finding{name, ref[len(ref)-1].Loc().Row, fmt.Sprintf("%s leads nowhere", ground)})
-		}
-		return false
-	})
-	return all
-}
-
-// named is the part of ref that is written out, up to the first part that only
-// evaluation knows.
-func named(ref ast.Ref) ast.Ref {
-	for i, term := range ref[1:] {
-		if _, ok := term.Value.(ast.String); !ok {
-			return ref[:i+1]
-		}
-	}
-	return ref
-}
-
-// hasRule reports whether ref names a rule, something in its value, or a package.
-func hasRule(b *pdp.Bundle, ref ast.Ref) bool {
-	for _, module := range b.Modules {
-		if module.Package.Path.HasPrefix(ref) {
-			return true
-		}
-		for _, rule := range module.Rules {
-			if ref.HasPrefix(rule.Ref().GroundPrefix()) {
-				return true
+		if done.Skipped == "" {
+			if err := in.do(ctx, s, &done, watch); err != nil {
+				return nil, err
 			}
 		}
+		at[s.name] = done
+		report.Steps = append(report.Steps, done)
+		report.OK = report.OK && done.OK
 	}
-	return false
+	report.Revision = in.revision
+	return report, nil
 }
 
-func hasData(data any, ref ast.Ref) bool {
-	for _, term := range ref {
-		object, ok := data.(map[string]any)
-		if !ok {
-			return false
-		}
-		key, ok := term.Value.(ast.String)
-		if !ok {
-			return false
-		}
-		if data, ok = object[string(key)]; !ok {
-			return false
-		}
+func (in *inspection) do(ctx context.Context, s step, done *Step, watch Watcher) error {
+	began := time.Now()
+	if watch != nil {
+		watch(s.name, 0)
+		defer func() { watch(s.name, time.Since(began)) }()
 	}
-	return true
-}
-
-// matchSchema says where document does not fit a JSON Schema.
-func matchSchema(ctx context.Context, document, schema any) ([]string, error) {
-	results, err := rego.New(rego.Query("json.match_schema(input.document, input.schema)[1][_].desc"),
-		rego.Input(map[string]any{"document": document, "schema": schema}), rego.StrictBuiltinErrors(true)).Eval(ctx)
+	findings, detail, err := s.look(in, ctx)
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
-		return nil, fmt.Errorf("check schema: %w", err)
+		return fmt.Errorf("check: %s: %w", s.name, err)
 	}
-	var all []string
-	for _, r := range results {
-		all = append(all, fmt.Sprint(r.Expressions[0].Value))
+	done.OK, done.Detail = len(findings) == 0, detail
+	findings = once(findings)
+	kept := min(len(findings), maxFindings)
+	done.Findings, done.More = append(done.Findings, findings[:kept]...), len(findings)-kept
+	return nil
+}
+
+// once drops findings that say the same of the same place, or the same at all
+// where they give no place: one cause is told once.
+func once(findings []Finding) []Finding {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(findings, func(f Finding) bool {
+		key := fmt.Sprint(f.File, f.Line, f.Column, f.Text)
+		was := seen[key]
+		seen[key] = true
+		return was
+	})
+}
+
+// at makes a finding about a place in a rule.
+func (in *inspection) at(loc *ast.Location, text, hint string) Finding {
+	if loc == nil {
+		return Finding{File: ".", Text: text, Hint: hint}
 	}
-	return all, nil
+	return in.onLine(strings.TrimPrefix(loc.File, "/"), loc.Row, loc.Col, text, hint)
+}
+
+// onLine makes a finding about a line of any file.
+func (in *inspection) onLine(file string, line, column int, text, hint string) Finding {
+	f := Finding{File: file, Line: line, Column: column, Text: text, Hint: hint}
+	lines := strings.Split(string(in.files[file]), "\n")
+	if line > 0 && line <= len(lines) {
+		f.Excerpt = strings.TrimRight(lines[line-1], "\r")
+	}
+	if f.Excerpt == "" {
+		f.Column = 0
+	}
+	return f
+}
+
+// of adds the id of the rule that a finding is about.
+func (f Finding) of(rule *ast.Rule) Finding {
+	if a := ownAnnotation(rule); a != nil {
+		f.Rule, _ = a.Custom["id"].(string)
+	}
+	return f
 }

@@ -1,5 +1,6 @@
 // Package release turns policies into a bundle, and shows that they do what
-// they should: it checks their form, runs their cases and builds the bundle.
+// they should: it checks what can be known of them (check.go lists the steps),
+// runs their cases, explains one, begins a rule, and builds the bundle.
 //
 // It promises that the same policies give the same bundle, byte for byte, and
 // that a case goes through the engine that answers requests, not through one

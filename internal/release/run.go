@@ -46,14 +46,20 @@ func (r Result) Fault() string {
 	if r.Err != nil {
 		return fmt.Sprintf("%s: want %s, got %v", where, r.Case.Want, r.Err)
 	}
-	got := Expectation{Allow: r.Got.Allow, Code: r.Got.Code, Bases: r.Got.Bases}
-	if r.Got.ValidUntil != nil {
-		got.ValidUntil = authz.FormatTime(*r.Got.ValidUntil)
-	}
+	got := expected(r.Got)
 	if got.equal(r.Case.Want) {
 		return ""
 	}
 	return fmt.Sprintf("%s: want %s, got %s", where, r.Case.Want, got)
+}
+
+// expected is what a case would have to pin to get a decision.
+func expected(d authz.Decision) Expectation {
+	e := Expectation{Allow: d.Allow, Code: d.Code, Bases: d.Bases}
+	if d.ValidUntil != nil {
+		e.ValidUntil = authz.FormatTime(*d.ValidUntil)
+	}
+	return e
 }
 
 func (e Expectation) equal(other Expectation) bool {

@@ -37,7 +37,7 @@ func TestFactsFitTheirSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, fault := range faults {
-		t.Error(fault)
+		t.Error(fault.field, fault.desc)
 	}
 	odd := authz.Document(authz.Request{}, authz.Facts{})
 	if faults, err := matchSchema(t.Context(), odd, inputSchema(t)); err != nil || len(faults) == 0 {
