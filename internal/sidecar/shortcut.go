@@ -28,6 +28,10 @@ func (s *Server) readPlain(r *fasthttp.Request) (authz.Request, bool) {
 }
 
 func (s *Server) answerPlain(c *fasthttp.RequestCtx, asked web.Asked[authz.Request]) error {
+	if err := s.work.begin(check, 1); err != nil {
+		return err
+	}
+	defer s.work.end(check, 1)
 	ctx := newDeadline(context.Background(), asked.At)
 	defer ctx.end()
 	v, err := s.pdp.Decide(ctx, pdp.Scope{All: asked.Caller.AllPractices, Practices: asked.Caller.Practices}, asked.Question, asked.RequestID)
