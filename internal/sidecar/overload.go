@@ -114,7 +114,7 @@ func (w *work) register(registry *prometheus.Registry) {
 // Check returns what is wrong with the limits.
 func (l Limits) Check() error {
 	if l.Checks < 0 || l.Bulk < 0 {
-		return fmt.Errorf("limits of decisions under way: %d and %d: want 1 or more, or 0 for the default", l.Checks, l.Bulk)
+		return fmt.Errorf("--max-checks, --max-bulk: %d and %d: want 1 or more, or 0 for the default", l.Checks, l.Bulk)
 	}
 	return nil
 }

@@ -158,3 +158,23 @@ func TestNoMoreIsUnderWayThanTheLimits(t *testing.T) {
 		}
 	})
 }
+
+// Every part of a decision shows in the numbers.
+func TestPartsOfDecisionsAreTimed(t *testing.T) {
+	b := shipped(t)
+	parts := []string{"parse", "facts", "evaluate", "record", "answer"}
+	for range 100_000 {
+		b.ask(t, questionText("practitioner-1", "chart.open", "client-1"))
+		text := b.metricsText(t)
+		seen := 0
+		for _, part := range parts {
+			if !strings.Contains(text, `chartgate_decision_part_seconds_count{part="`+part+`"} 0`) {
+				seen++
+			}
+		}
+		if seen == len(parts) {
+			return
+		}
+	}
+	t.Error("a part is never timed")
+}

@@ -41,6 +41,7 @@ type Server struct {
 	build     build
 	answers   bodies
 	work      work
+	times     *times
 }
 
 // New builds the server. It serves when App is given a listener.
@@ -64,6 +65,8 @@ func New(o Options) (*Server, error) {
 	}
 	s.work.Limits = o.Limits.withDefaults()
 	s.work.register(o.Metrics.Registry)
+	s.times = newTimes(o.Metrics.Registry)
+	s.pdp.Time(s.times.took)
 	s.Health = web.NewHealth(o.Log, append([]web.Check{s.policyCheck()}, o.Checks...)...)
 	frame := web.Options{Name: "sidecar", Log: o.Log, Metrics: o.Metrics, BodyLimit: o.BodyLimit, Errors: writeError}
 	s.App = web.NewApp(frame)

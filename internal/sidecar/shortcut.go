@@ -24,7 +24,10 @@ func (s *Server) readPlain(r *fasthttp.Request) (authz.Request, bool) {
 	if s.pdp.Engine().OwnPolicy() || len(r.Header.Peek(HeaderMinRevision)) > 0 {
 		return authz.Request{}, false
 	}
-	return fastQuestion(string(r.Body()))
+	done := s.times.part("parse")
+	q, ok := fastQuestion(string(r.Body()))
+	done.end()
+	return q, ok
 }
 
 func (s *Server) answerPlain(c *fasthttp.RequestCtx, asked web.Asked[authz.Request]) error {
@@ -38,10 +41,12 @@ func (s *Server) answerPlain(c *fasthttp.RequestCtx, asked web.Asked[authz.Reque
 	if err != nil {
 		return err
 	}
+	done := s.times.part("answer")
 	h := &c.Response.Header
 	writeVerdictHeaders(h, &v)
 	h.SetContentType(fiber.MIMEApplicationJSON)
 	c.Response.SetBodyRaw(s.answers.body(&v.Shown))
+	done.end()
 	return nil
 }
 
