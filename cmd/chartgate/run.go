@@ -32,12 +32,14 @@ type runCommand struct {
 
 	halves.Tokens
 	halves.Spool
+	halves.Limits
 	halves.Notices
 }
 
 // faults lists all that is wrong with the flags and the environment.
 func (c *runCommand) faults(secrets halves.Secrets) error {
 	faults := append(append(secrets.Faults(), c.Tokens.Faults()...), c.Spool.Faults()...)
+	faults = append(faults, c.Limits.Faults()...)
 	faults = append(faults, c.Notices.Faults(secrets)...)
 	faults = append(faults, halves.CheckAddr("--sidecar-addr", c.SidecarAddr), halves.CheckAddr("--control-addr", c.ControlAddr))
 	if c.PublicURL != "" {
@@ -96,7 +98,7 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 		DatabaseURL: stores.databaseURL, RedisURL: stores.redisURL,
 		APIKey: key, KeyScopes: web.Scopes, Tokens: c.Tokens,
 		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret,
-		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync,
+		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync, Limits: c.Limits,
 	}
 	if config.SpoolDir == "" {
 		config.SpoolDir = filepath.Join(state.path, "spool")

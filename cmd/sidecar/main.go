@@ -30,10 +30,12 @@ type config struct {
 	PublicURL string `env:"CHARTGATE_PUBLIC_URL" placeholder:"URL" help:"What callers reach it by. By default http:// and its address."`
 	halves.Tokens
 	halves.Spool
+	halves.Limits
 }
 
 func (c config) faults(secrets halves.Secrets) error {
 	faults := append(append(secrets.Faults(), c.Tokens.Faults()...), c.Spool.Faults()...)
+	faults = append(faults, c.Limits.Faults()...)
 	faults = append(faults, halves.CheckAddr("--addr", c.Addr))
 	if c.PublicURL != "" {
 		faults = append(faults, halves.CheckPublicURL(c.PublicURL))
@@ -89,7 +91,7 @@ func run(ctx context.Context, c config) error {
 	half, err := halves.Sidecar(ctx, halves.Config{
 		DatabaseURL: secrets.DatabaseURL, RedisURL: secrets.RedisURL,
 		APIKey: secrets.APIKey, KeyScopes: []string{web.ScopeAsk, web.ScopeOperate}, Tokens: c.Tokens,
-		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync,
+		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync, Limits: c.Limits,
 	})
 	if err != nil {
 		return err

@@ -44,8 +44,8 @@ func TestNoUnsignedBundle(t *testing.T) {
 
 // All that is wrong is told at once.
 func TestFaultsAreToldTogether(t *testing.T) {
-	said := refused(t, []string{"CHARTGATE_API_KEY=short"}, "--addr", "8181", "--public-url", "pdp.example.com", "--jwt-audience", "x")
-	for _, name := range []string{"DATABASE_URL", "CHARTGATE_API_KEY", "--addr", "--public-url", "--jwks-url"} {
+	said := refused(t, []string{"CHARTGATE_API_KEY=short"}, "--addr", "8181", "--public-url", "pdp.example.com", "--jwt-audience", "x", "--max-bulk=-1")
+	for _, name := range []string{"DATABASE_URL", "CHARTGATE_API_KEY", "--addr", "--public-url", "--jwks-url", "--max-bulk"} {
 		if !strings.Contains(said, name) {
 			t.Errorf("it does not name %s:\n%s", name, said)
 		}

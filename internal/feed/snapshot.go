@@ -85,6 +85,10 @@ func (s Snapshot) AtLeast(other Snapshot) bool {
 	return true
 }
 
+// Span is how many transactions lie between the oldest that s may not see and
+// the first that began after it.
+func (s Snapshot) Span() uint64 { return s.xmax - s.xmin }
+
 // Oldest returns the first transaction that s may not see: nothing before it
 // needs to be looked at to find what s missed.
 func (s Snapshot) Oldest() string { return strconv.FormatUint(s.xmin, 10) }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"chartgate/internal/authz"
 )
@@ -36,6 +37,7 @@ type PDP struct {
 	engine   atomic.Pointer[Engine]
 	facts    FactSource
 	recorder Recorder
+	took     func(part string, d time.Duration) // nil: nobody listens
 }
 
 // New returns a PDP that decides with engine on facts and records to recorder.
@@ -64,9 +66,11 @@ func (p *PDP) Decide(ctx context.Context, scope Scope, r authz.Request, requestI
 	if err := p.judge(ctx, scope, r, requestID, v); err != nil {
 		return *v, err
 	}
+	timed := p.lap()
 	if err := p.recorder.Record(ctx, room[:]...); err != nil {
 		return authz.Verdict{}, err
 	}
+	timed.done(PartRecord)
 	return *v, nil
 }
 
@@ -74,12 +78,14 @@ func (p *PDP) Decide(ctx context.Context, scope Scope, r authz.Request, requestI
 // asked, and denies.
 func (p *PDP) judge(ctx context.Context, scope Scope, r authz.Request, requestID string, v *authz.Verdict) error {
 	v.Begin(r, requestID)
+	timed := p.lap()
 	facts, err := p.facts.Facts(ctx, v.Request)
 	engine := p.engine.Load() // after the facts: what vouches for them vouches for the release too
 	v.Release = engine.Revision()
 	if err != nil {
 		return err
 	}
+	timed.done(PartFacts)
 	if facts.Practice != "" && !scope.Covers(facts.Practice) {
 		facts = facts.Hidden()
 	}
@@ -92,6 +98,7 @@ func (p *PDP) judge(ctx context.Context, scope Scope, r authz.Request, requestID
 	if err != nil {
 		return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
+	timed.done(PartEvaluate)
 	v.Exact, v.Shown = exact, shown
 	return nil
 }

@@ -85,6 +85,14 @@ func (s *Server) evaluations(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	class, n := several, len(b.questions)
+	if n == 0 {
+		class, n = check, 1
+	}
+	if err := s.work.begin(class, n); err != nil {
+		return err
+	}
+	defer s.work.end(class, n)
 	if len(b.questions) == 0 {
 		delete(body, "evaluations")
 		delete(body, "options")

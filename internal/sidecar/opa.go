@@ -19,19 +19,20 @@ import (
 // names are those of OPA's own metrics.
 func (s *Server) routeOPA(known fiber.Handler) {
 	ask, operate := web.Require(web.ScopeAsk), web.Require(web.ScopeOperate)
+	one, filter := s.work.room(check, 1), s.work.room(list, listWeight)
 	for _, path := range []string{"/v1/data", "/v1/data/*"} {
-		s.App.Post(path, withoutSlash, known, ask, s.needsAll, s.dataPost).Name("v1/data")
+		s.App.Post(path, withoutSlash, known, ask, s.needsAll, one, s.dataPost).Name("v1/data")
 		// Not Get, which would take HEAD as well: OPA answers that with 405.
-		s.App.Add(fiber.MethodGet, path, withoutSlash, known, ask, s.needsAll, s.dataGet).Name("v1/data")
+		s.App.Add(fiber.MethodGet, path, withoutSlash, known, ask, s.needsAll, one, s.dataGet).Name("v1/data")
 	}
 	for _, path := range []string{"/v0/data", "/v0/data/*"} {
-		s.App.Post(path, withoutSlash, known, ask, s.needsAll, s.dataPostV0).Name("v0/data")
+		s.App.Post(path, withoutSlash, known, ask, s.needsAll, one, s.dataPostV0).Name("v0/data")
 	}
 	for _, path := range []string{"/v1/compile", "/v1/compile/*"} {
-		s.App.Post(path, known, ask, s.needsAll, s.compilePost).Name("v1/compile")
-		s.App.Add(fiber.MethodGet, path, known, ask, s.needsAll, s.compilePost).Name("v1/compile")
+		s.App.Post(path, known, ask, s.needsAll, filter, s.compilePost).Name("v1/compile")
+		s.App.Add(fiber.MethodGet, path, known, ask, s.needsAll, filter, s.compilePost).Name("v1/compile")
 	}
-	s.App.Post("/", known, ask, s.needsAll, s.dataPostDefault).Name("index")
+	s.App.Post("/", known, ask, s.needsAll, one, s.dataPostDefault).Name("index")
 	s.App.All("/v1/batch/data/*", notHere).Name("catchall")
 	for _, path := range []string{"/v1/policies", "/v1/policies/*"} {
 		s.App.All(path, known, operate, readOnly).Name("v1/policies")

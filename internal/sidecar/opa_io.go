@@ -44,7 +44,8 @@ type opaError struct {
 }
 
 // writeOPAFailure puts a failure in OPA's form. OPA knows no 503: what could
-// not be decided is its 500.
+// not be decided is its 500. What was not tried, since too much is under way, is
+// a 503 all the same, so that whoever can tries again.
 func writeOPAFailure(c *fiber.Ctx, f web.Failure) error {
 	e := opaError{Code: "invalid_parameter", Message: f.Detail}
 	status := f.Status
@@ -55,6 +56,8 @@ func writeOPAFailure(c *fiber.Ctx, f web.Failure) error {
 		e.Code = "resource_not_found"
 	case status == http.StatusMethodNotAllowed:
 		e.Code = "invalid_operation"
+	case f.Type == web.TypeBusy:
+		e.Code = "internal_error"
 	case status >= http.StatusInternalServerError:
 		e.Code, status = "internal_error", http.StatusInternalServerError
 	}

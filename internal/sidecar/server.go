@@ -24,6 +24,7 @@ type Options struct {
 	Metrics   *web.Metrics
 	Log       *slog.Logger
 	PublicURL string // what callers reach it by, such as https://pdp.example.com
+	Limits    Limits // of what is decided at the same time
 	BodyLimit int    // of a request, in bytes; 0: web.DefaultBodyLimit
 }
 
@@ -39,6 +40,8 @@ type Server struct {
 	bodyLimit int
 	build     build
 	answers   bodies
+	work      work
+	times     *times
 }
 
 // New builds the server. It serves when App is given a listener.
@@ -57,6 +60,13 @@ func New(o Options) (*Server, error) {
 		o.BodyLimit = web.DefaultBodyLimit
 	}
 	s := &Server{pdp: o.PDP, search: o.Search, log: o.Log, publicURL: public, bodyLimit: o.BodyLimit, build: readBuild()}
+	if err := o.Limits.Check(); err != nil {
+		return nil, err
+	}
+	s.work.Limits = o.Limits.withDefaults()
+	s.work.register(o.Metrics.Registry)
+	s.times = newTimes(o.Metrics.Registry)
+	s.pdp.Time(s.times.took)
 	s.Health = web.NewHealth(o.Log, append([]web.Check{s.policyCheck()}, o.Checks...)...)
 	frame := web.Options{Name: "sidecar", Log: o.Log, Metrics: o.Metrics, BodyLimit: o.BodyLimit, Errors: writeError}
 	s.App = web.NewApp(frame)
@@ -71,12 +81,12 @@ func New(o Options) (*Server, error) {
 
 func (s *Server) routeAuthZEN(known fiber.Handler) {
 	ask := web.Require(web.ScopeAsk)
-	s.App.Post("/access/v1/evaluation", known, ask, s.needsAll, s.evaluation).Name("access/v1/evaluation")
+	s.App.Post("/access/v1/evaluation", known, ask, s.needsAll, s.work.room(check, 1), s.evaluation).Name("access/v1/evaluation")
 	s.App.Post("/access/v1/evaluations", known, ask, s.needsAll, s.evaluations).Name("access/v1/evaluations")
 	if s.search != nil {
 		for _, kind := range []search.Kind{search.Subjects, search.Resources, search.Actions} {
 			path := searchPath + string(kind)
-			s.App.Post(path, known, ask, s.needsAll, s.searchFor(kind)).Name(path[1:])
+			s.App.Post(path, known, ask, s.needsAll, s.work.room(list, listWeight), s.searchFor(kind)).Name(path[1:])
 		}
 	}
 	for _, path := range metadataPaths(s.publicURL) {

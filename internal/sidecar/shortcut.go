@@ -24,20 +24,29 @@ func (s *Server) readPlain(r *fasthttp.Request) (authz.Request, bool) {
 	if s.pdp.Engine().OwnPolicy() || len(r.Header.Peek(HeaderMinRevision)) > 0 {
 		return authz.Request{}, false
 	}
-	return fastQuestion(string(r.Body()))
+	done := s.times.part("parse")
+	q, ok := fastQuestion(string(r.Body()))
+	done.end()
+	return q, ok
 }
 
 func (s *Server) answerPlain(c *fasthttp.RequestCtx, asked web.Asked[authz.Request]) error {
+	if err := s.work.begin(check, 1); err != nil {
+		return err
+	}
+	defer s.work.end(check, 1)
 	ctx := newDeadline(context.Background(), asked.At)
 	defer ctx.end()
 	v, err := s.pdp.Decide(ctx, pdp.Scope{All: asked.Caller.AllPractices, Practices: asked.Caller.Practices}, asked.Question, asked.RequestID)
 	if err != nil {
 		return err
 	}
+	done := s.times.part("answer")
 	h := &c.Response.Header
 	writeVerdictHeaders(h, &v)
 	h.SetContentType(fiber.MIMEApplicationJSON)
 	c.Response.SetBodyRaw(s.answers.body(&v.Shown))
+	done.end()
 	return nil
 }
 

@@ -117,7 +117,7 @@ func (f *frame) fail(c *fiber.Ctx, err error) error {
 	if errors.As(err, &broken) {
 		failure.Status = http.StatusInternalServerError
 	}
-	if failure.Status >= http.StatusInternalServerError {
+	if failure.Status >= http.StatusInternalServerError && failure.Type != TypeBusy {
 		if c.Get(HeaderRequestID) == "" {
 			c.Set(HeaderRequestID, uuid.NewString()) // the thread from the answer to the log
 		}

@@ -41,6 +41,15 @@ const (
 	unavailable = "a part that is needed is down; try again"
 )
 
+// TypeBusy is the type of the error Busy.
+const TypeBusy = "busy"
+
+// Busy is a request that was not tried, since too much is under way. It is no
+// fault, and none that the log has to tell of each time.
+func Busy(detail string) error {
+	return &authz.Problem{Kind: authz.ErrUnavailable, Type: TypeBusy, Detail: detail}
+}
+
 // titles are the short names of the problem types, for people.
 var titles = map[string]string{
 	"malformed":              "The request cannot be read",
@@ -72,6 +81,7 @@ var titles = map[string]string{
 	"key-reused":             "The idempotency key was used for another request",
 	"if-match-missing":       "If-Match is missing",
 	"cannot-decide":          "Cannot decide",
+	TypeBusy:                 "Too much is under way",
 }
 
 // Describe says what a caller may see of an error. Whatever does not exist or

@@ -25,6 +25,18 @@ func registerSidecar(registry *prometheus.Registry, source *facts.Source, spool 
 		}
 		return age.Seconds()
 	})
+	gauge("lease_live", "1 while memory may be used, 0 while each decision reads the database.", func() float64 {
+		if source.Follower().Live() == nil {
+			return 0
+		}
+		return 1
+	})
+	gauge("feed_held_back_transactions", "Transactions between the oldest that was open at the last poll and the newest: each poll reads their changes again. Many for long are an open transaction that somebody forgot.", func() float64 {
+		if s := source.Follower().Live(); s != nil {
+			return float64(s.Snapshot.Span())
+		}
+		return 0
+	})
 	c := source.Counts()
 	for layer, read := range map[string]func() uint64{
 		"memory": c.Memory.Load, "redis": c.Redis.Load, "postgres": c.Postgres.Load, "shared": c.Shared.Load, "failed": c.Failed.Load,

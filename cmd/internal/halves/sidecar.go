@@ -35,6 +35,8 @@ type Config struct {
 	SpoolDir  string
 	SpoolSync time.Duration
 
+	Limits Limits // of what the sidecar decides at the same time
+
 	// MemoryBytes bounds the facts that the sidecar remembers; 0 means
 	// facts.DefaultMemory.
 	MemoryBytes uint64
@@ -98,6 +100,7 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 		Metrics:   metrics,
 		Log:       c.Log,
 		PublicURL: c.PublicURL,
+		Limits:    c.Limits.of(),
 	})
 	if err != nil {
 		return half, err
