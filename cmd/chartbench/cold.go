@@ -52,6 +52,7 @@ func (c *coldCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	group.redis = shared
 	list, err := c.start(ctx, s, &group, shared)
 	if err != nil {
 		return err
@@ -96,7 +97,7 @@ func (g *processes) startRedis(ctx context.Context, s *store) (string, error) {
 		if err != nil {
 			continue
 		}
-		socket := filepath.Join(s.folder, "redis.sock")
+		socket := filepath.Join(s.folder, "redis-"+rand.Text()+".sock")
 		p, err := start("redis", exec.Command(program, "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--loglevel", "warning"))
 		if err != nil {
 			return "", err

@@ -18,7 +18,6 @@ import (
 
 	"chartgate/bundles"
 	"chartgate/cmd/internal/halves"
-	"chartgate/internal/embedded"
 	"chartgate/internal/pdp"
 	"chartgate/internal/web"
 )
@@ -45,8 +44,7 @@ func (floorServer) Run(ctx context.Context) error {
 	return app.Listener(listener)
 }
 
-// sidecarServer is the sidecar as cmd/sidecar runs it, with a Redis in process
-// unless REDIS_URL names one.
+// sidecarServer is the sidecar as cmd/sidecar runs it.
 type sidecarServer struct {
 	halves.Spool
 	NoRedis     bool   `env:"CHARTBENCH_NO_REDIS"`
@@ -57,16 +55,10 @@ type sidecarServer struct {
 func (c *sidecarServer) Run(ctx context.Context) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	slog.SetDefault(log)
+	halves.BoundMemory(c.MemoryBytes)
 	secrets := halves.ReadSecrets()
 	if c.NoRedis {
 		secrets.RedisURL = ""
-	} else if secrets.RedisURL == "" {
-		redis, err := embedded.StartRedis()
-		if err != nil {
-			return err
-		}
-		defer redis.Stop()
-		secrets.RedisURL = redis.URL()
 	}
 	policy, err := pdp.ReadArchive(bundles.Default)
 	if err != nil {
@@ -94,7 +86,10 @@ func (c *sidecarServer) Run(ctx context.Context) error {
 }
 
 // processes are the servers of a scenario.
-type processes struct{ list []*process }
+type processes struct {
+	list  []*process
+	redis string // the address of the Redis that its sidecars share, "" before there is one
+}
 
 func (g *processes) add(p *process) { g.list = append(g.list, p) }
 
@@ -112,6 +107,15 @@ func (g *processes) stop() error {
 // temporary folder: CHARTGATE_SPOOL_SYNC says how often they are synced.
 func (g *processes) startSidecar(ctx context.Context, s *store, environment ...string) (*process, string, error) {
 	key := "bench_" + rand.Text()
+	if g.redis == "" && os.Getenv("REDIS_URL") == "" && os.Getenv("CHARTBENCH_NO_REDIS") == "" {
+		var err error
+		if g.redis, err = g.startRedis(ctx, s); err != nil {
+			return nil, "", err
+		}
+	}
+	if g.redis != "" {
+		environment = append([]string{"REDIS_URL=" + g.redis}, environment...)
+	}
 	p, err := startSelf(ctx, "serve-sidecar", append([]string{"DATABASE_URL=" + s.url, "CHARTGATE_API_KEY=" + key,
 		"CHARTGATE_SPOOL_DIR=" + filepath.Join(s.folder, "spool-"+rand.Text()), profileFolder + "=" + s.folder}, environment...)...)
 	if err != nil {

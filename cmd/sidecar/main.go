@@ -63,6 +63,7 @@ func main() {
 }
 
 func run(ctx context.Context, c config) error {
+	halves.BoundMemory(0)
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	slog.SetDefault(log)
 	secrets := halves.ReadSecrets()

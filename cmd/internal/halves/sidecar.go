@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"chartgate/internal/facts"
@@ -128,6 +129,7 @@ const checkedShare = 1000
 // be certified stays with OPA, which is right and slower.
 func certify(ctx context.Context, c Config) error {
 	report, err := c.Engine.Certify(ctx)
+	debug.FreeOSMemory() // a certificate takes several times what is kept of it
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
