@@ -6,6 +6,9 @@
 // terms.go, rules.go) and give one boolean formula for each part of a decision
 // (formula.go, compile.go). A program evaluates the formulas on a request and
 // its facts (program.go); SQL asks them of whole tables (sql.go, lists.go).
+// Decision diagrams (diagram.go) over what facts can be (theory.go) compare two
+// policies exactly (differ.go) and prove properties (prove.go); a test whose
+// values cannot be listed leaves them undecided (finite.go), never approximated.
 //
 // It promises that nothing is approximated: a rule that cannot be translated is
 // an *Untranslatable, OPA answers in its stead, and lists refuse. A program is

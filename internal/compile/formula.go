@@ -335,3 +335,10 @@ func (f *Formula) rewrite(change func(*Formula) *Formula) *Formula {
 	}
 	return f
 }
+
+// Holds reports whether f holds of a facts document.
+func (f *Formula) Holds(document map[string]any) bool {
+	c := newCode()
+	n, err := c.add(f)
+	return err == nil && c.eval(&frame{document: document}, n)
+}

@@ -17,6 +17,12 @@ var oddities = []any{nil, int64(0), 1.5, []any{}, map[string]any{}, []any{"id-1"
 // policy, for texts that are compared with each other.
 var ids = []string{"id-1", "id-2", "id-3", "id-4", "id-5"}
 
+// idNumber is the n-th of them, and goes on where they end.
+func idNumber(n int) string { return fmt.Sprintf("id-%d", n+1) }
+
+// maxAssignments bounds the assignments of one group.
+const maxAssignments = 200_000
+
 const unknownWord = "?" // differs from every word that the policy knows
 
 // group is places that are compared with each other, and the constants that
@@ -203,6 +209,9 @@ func (g *group) partitions() []point {
 	var out []point
 	var fill func(i, used int, p point)
 	fill = func(i, used int, p point) {
+		if len(out) > maxAssignments {
+			return
+		}
 		if i == len(g.paths) {
 			out = append(out, maps.Clone(p))
 			return
@@ -215,8 +224,8 @@ func (g *group) partitions() []point {
 			p[path] = v
 			fill(i+1, used, p)
 		}
-		for n := 0; n <= used && n < len(ids); n++ {
-			p[path] = ids[n]
+		for n := 0; n <= used && n < max(len(ids), len(g.paths)); n++ {
+			p[path] = idNumber(n)
 			fill(i+1, max(used, n+1), p)
 		}
 	}

@@ -26,9 +26,15 @@ const maxBundle = 16 << 20
 type Bundle struct {
 	Revision string
 	Modules  map[string]*ast.Module // by path; tests are left out
-	Data     map[string]any
-	Schemas  map[string]any // by name; "input" describes the facts document
+	// Properties are the modules under properties/: what is to hold of the
+	// policy. They decide nothing and are no part of what an Engine compiles.
+	Properties map[string]*ast.Module
+	Data       map[string]any
+	Schemas    map[string]any // by name; "input" describes the facts document
 }
+
+// PropertiesFolder is where the properties of a policy stand beside it.
+const PropertiesFolder = "properties/"
 
 // LoadBundle reads a bundle from a folder of policies or from a .tar.gz. It is
 // not verified: signatures are for releases.
@@ -94,10 +100,15 @@ func ReadFolder(folder fs.FS) (*Bundle, error) {
 }
 
 func fromOPA(b *bundle.Bundle, content []byte) (*Bundle, error) {
-	out := &Bundle{Revision: b.Manifest.Revision, Modules: map[string]*ast.Module{}, Data: b.Data, Schemas: map[string]any{}}
+	out := &Bundle{Revision: b.Manifest.Revision, Modules: map[string]*ast.Module{}, Properties: map[string]*ast.Module{}, Data: b.Data, Schemas: map[string]any{}}
 	for _, m := range b.Modules {
-		if !strings.HasSuffix(m.Path, "_test.rego") {
-			out.Modules[strings.TrimPrefix(m.Path, "/")] = m.Parsed
+		name := strings.TrimPrefix(m.Path, "/")
+		switch {
+		case strings.HasSuffix(name, "_test.rego"):
+		case strings.HasPrefix(name, PropertiesFolder):
+			out.Properties[name] = m.Parsed
+		default:
+			out.Modules[name] = m.Parsed
 		}
 	}
 	if len(out.Modules) == 0 {

@@ -15,11 +15,14 @@ import (
 	"strings"
 	"time"
 
+	"chartgate/internal/pdp"
+
 	"go.yaml.in/yaml/v3"
 )
 
 // Build makes a bundle of a folder of policies, in OPA's format: its *.rego,
-// its tables and schemas as data, and a manifest. Cases and texts stay behind.
+// its tables and schemas as data, and a manifest. Cases, properties and texts
+// stay behind.
 //
 // The same policies give the same bytes: names are sorted, times are fixed and
 // nothing is compressed, so that no version of a compressor shows. The revision
@@ -58,7 +61,7 @@ func bundleFiles(policies fs.FS) (map[string][]byte, error) {
 		}
 		isSchema, _ := path.Match("schemas/*.json", name)
 		isTable := path.Base(name) == "data.yaml"
-		if !isSchema && !isTable && path.Ext(name) != ".rego" || strings.HasSuffix(name, "_test.rego") {
+		if !isSchema && !isTable && path.Ext(name) != ".rego" || strings.HasSuffix(name, "_test.rego") || strings.HasPrefix(name, pdp.PropertiesFolder) {
 			return nil
 		}
 		raw, err := fs.ReadFile(policies, name)

@@ -48,6 +48,7 @@ var steps = []step{
 	{"cases", false, []string{"words"}, (*inspection).runCases},
 	{"tests", false, []string{"references"}, (*inspection).tests},
 	{"situations", false, []string{"cases", "translation"}, (*inspection).situations},
+	{"properties", false, []string{"words", "translation"}, (*inspection).properties},
 }
 
 // inspection is a check while it is done: what its steps found out, for the

@@ -32,7 +32,7 @@ func TestPoliciesAreInOrder(t *testing.T) {
 }
 
 // edited is a copy of the policies in which one file has new in the place of old.
-func edited(t *testing.T, name, old, new string) fstest.MapFS {
+func edited(t testing.TB, name, old, new string) fstest.MapFS {
 	t.Helper()
 	folder := fstest.MapFS{}
 	err := fs.WalkDir(os.DirFS(policies), ".", func(name string, entry fs.DirEntry, err error) error {

@@ -1,0 +1,42 @@
+package release
+
+import (
+	"os"
+	"testing"
+
+	"chartgate/internal/pdp"
+)
+
+// BenchmarkDifference compares the shipped policy with one that forgot the end
+// of a grant, which touches seventeen actions, and with itself under another
+// name. Each is to take less than ten seconds on two cores.
+func BenchmarkDifference(b *testing.B) {
+	shipped, err := pdp.ReadFolder(os.DirFS(policies))
+	if err != nil {
+		b.Fatal(err)
+	}
+	forgot, err := pdp.ReadFolder(edited(b, "rules/grants/grants.rego", "\tinput.context.latest < input.grant.expires_at\n", ""))
+	if err != nil {
+		b.Fatal(err)
+	}
+	other, err := pdp.ReadFolder(edited(b, "rules/grants/grants.rego", "\t_in_force\n\t_scope_views\n\tinput", "\t_scope_views\n\t_in_force\n\tinput"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, to := range map[string]*pdp.Bundle{"forgotten end": forgot, "reordered": other, "itself": shipped} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := Diff(b.Context(), shipped, to); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("properties", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := Prove(b.Context(), shipped); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
