@@ -22,27 +22,35 @@ var (
 // because asks of every rule that a basis or a denial rests on that it says why
 // in words for people, and of every such text that its placeholders are facts:
 // one that is misspelt would read "unknown".
-func (in *inspection) because(name string) []Finding {
+func (in *inspection) because() []Finding {
 	var all []Finding
-	for _, rule := range in.modules[name].Rules {
-		find := func(text, hint string) { all = append(all, in.at(rule.Location, text, hint).of(rule)) }
-		text := becauseOf(rule)
-		if text == "" {
-			if strings.HasPrefix(name, "rules/") && !strings.HasPrefix(rule.Head.Name.String(), "_") {
-				find(fmt.Sprintf("rule %s needs METADATA with custom.because", rule.Head.Name), "it is what explanations say: write why, in a few words, such as `the client is assigned to {member.user}`")
-			}
-			continue
+	for _, name := range slices.Sorted(maps.Keys(in.modules)) {
+		for _, rule := range in.modules[name].Rules {
+			all = append(all, in.becauseIn(name, rule)...)
 		}
-		for _, found := range placeholder.FindAllStringSubmatch(text, -1) {
-			if _, shown := pdp.Displayed[found[1]]; !shown && !isFact(in.bundle.Schemas["input"], strings.Split(found[1], ".")) {
-				find(fmt.Sprintf("custom.because: there is no fact {%s}", found[1]), didYouMean(found[1], in.factNames()))
-			}
+	}
+	return all
+}
+
+func (in *inspection) becauseIn(name string, rule *ast.Rule) []Finding {
+	var all []Finding
+	find := func(text, hint string) { all = append(all, in.at(rule.Location, text, hint).of(rule)) }
+	text := becauseOf(rule)
+	if text == "" {
+		if strings.HasPrefix(name, "rules/") && !strings.HasPrefix(rule.Head.Name.String(), "_") {
+			find(fmt.Sprintf("rule %s needs METADATA with custom.because", rule.Head.Name), "it is what explanations say: write why, in a few words, such as `the client is assigned to {member.user}`")
 		}
-		if strings.ContainsAny(placeholder.ReplaceAllString(aside.ReplaceAllStringFunc(text, func(part string) string {
-			return part[1 : len(part)-1]
-		}), ""), "[]{}") {
-			find("custom.because: want {fact} and [part], neither of them inside its own kind", "")
+		return all
+	}
+	for _, found := range placeholder.FindAllStringSubmatch(text, -1) {
+		if _, shown := pdp.Displayed[found[1]]; !shown && !isFact(in.bundle.Schemas["input"], strings.Split(found[1], ".")) {
+			find(fmt.Sprintf("custom.because: there is no fact {%s}", found[1]), didYouMean(found[1], in.factNames()))
 		}
+	}
+	if strings.ContainsAny(placeholder.ReplaceAllString(aside.ReplaceAllStringFunc(text, func(part string) string {
+		return part[1 : len(part)-1]
+	}), ""), "[]{}") {
+		find("custom.because: want {fact} and [part], neither of them inside its own kind", "")
 	}
 	return all
 }

@@ -58,6 +58,7 @@ type inspection struct {
 	files    map[string][]byte      // what can be shown of, by path
 	nodes    map[string]*yaml.Node  // of the tables, by path
 	modules  map[string]*ast.Module // as they are written, by path
+	beside   map[string]*ast.Module // properties/: they say what must hold, and decide nothing
 	testing  map[string]*ast.Module // *_test.rego
 	bundle   *pdp.Bundle
 	engine   *pdp.Engine

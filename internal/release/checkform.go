@@ -138,7 +138,7 @@ func yamlText(said string) (text, hint string) {
 
 // parse reads the rules, and then the whole as a bundle is read.
 func (in *inspection) parse(context.Context) ([]Finding, string, error) {
-	in.modules, in.testing = map[string]*ast.Module{}, map[string]*ast.Module{}
+	in.modules, in.beside, in.testing = map[string]*ast.Module{}, map[string]*ast.Module{}, map[string]*ast.Module{}
 	var all []Finding
 	for _, name := range slices.Sorted(maps.Keys(in.files)) {
 		if path.Ext(name) != ".rego" {
@@ -156,6 +156,8 @@ func (in *inspection) parse(context.Context) ([]Finding, string, error) {
 			all = append(all, Finding{File: name, Text: err.Error()})
 		case strings.HasSuffix(name, "_test.rego"):
 			in.testing[name] = module
+		case strings.HasPrefix(name, "properties/"):
+			in.beside[name] = module
 		default:
 			in.modules[name] = module
 		}

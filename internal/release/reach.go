@@ -13,12 +13,12 @@ import (
 	"github.com/open-policy-agent/opa/v1/util"
 )
 
-// entries are the rules that somebody asks for: the decision, whether it is an
-// allowance, and the properties, which are proved one by one.
+// entries are the rules that somebody asks for: the decision, and whether it is
+// an allowance.
 func (in *inspection) entries() []*ast.Rule {
 	return slices.DeleteFunc(in.compiledRules(), func(rule *ast.Rule) bool {
 		name := rule.Ref().String()
-		return name != "data.authz.decision" && name != "data.authz.allow" && !strings.HasPrefix(name, "data.properties.")
+		return name != "data.authz.decision" && name != "data.authz.allow"
 	})
 }
 

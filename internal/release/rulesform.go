@@ -21,8 +21,11 @@ func (in *inspection) metadata(context.Context) ([]Finding, string, error) {
 	var all []Finding
 	ids, titles := map[string]string{}, map[string]string{}
 	rules := 0
-	for _, name := range slices.Sorted(maps.Keys(in.modules)) {
-		module := in.modules[name]
+	all = append(all, in.because()...)
+	written := maps.Clone(in.modules)
+	maps.Copy(written, in.beside)
+	for _, name := range slices.Sorted(maps.Keys(written)) {
+		module := written[name]
 		for _, a := range module.Annotations {
 			if a.Scope == "package" && (a.Title == "" || a.Description == "") {
 				all = append(all, in.at(a.Location, "the package needs a title and a description", ""))
@@ -32,7 +35,6 @@ func (in *inspection) metadata(context.Context) ([]Finding, string, error) {
 			rules++
 			all = append(all, in.metadataOf(rule, ids, titles)...)
 		}
-		all = append(all, in.because(name)...)
 	}
 	return all, fmt.Sprintf("%d rules", rules), nil
 }
