@@ -75,7 +75,7 @@ type policyBuild struct {
 	Output string `short:"o" default:"bundles/default.tar.gz" placeholder:"FILE" help:"Where the bundle goes."`
 }
 
-// Run writes the bundle once it is known to compile.
+// Run writes the bundle once it is known to compile and to pass its own checks.
 func (c *policyBuild) Run(ctx context.Context) error {
 	raw, err := release.Build(os.DirFS(c.Folder))
 	if err != nil {
@@ -85,7 +85,7 @@ func (c *policyBuild) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := pdp.NewEngine(ctx, bundle, pdp.DecisionPath); err != nil {
+	if _, err := pdp.NewChecked(ctx, bundle); err != nil {
 		return err
 	}
 	if err := os.WriteFile(c.Output, raw, 0o644); err != nil {

@@ -4,8 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -21,8 +19,8 @@ import (
 )
 
 // Build makes a bundle of a folder of policies, in OPA's format: its *.rego,
-// its tables and schemas as data, and a manifest. Cases, properties and texts
-// stay behind.
+// its tables and schemas as data, a few of its cases as checks (see pdp.Check),
+// and a manifest. Properties and texts stay behind.
 //
 // The same policies give the same bytes: names are sorted, times are fixed and
 // nothing is compressed, so that no version of a compressor shows. The revision
@@ -32,10 +30,11 @@ func Build(policies fs.FS) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build bundle: %w", err)
 	}
-	digest := sha256.New()
+	if err := addChecks(files, policies); err != nil {
+		return nil, fmt.Errorf("build bundle: %w", err)
+	}
 	roots := map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		fmt.Fprintf(digest, "%s %d\n%s", name, len(files[name]), files[name])
+	for name := range files {
 		root, _, _ := strings.Cut(name, "/")
 		roots[root] = true
 	}
@@ -43,7 +42,7 @@ func Build(policies fs.FS) ([]byte, error) {
 		Revision    string   `json:"revision"`
 		Roots       []string `json:"roots"`
 		RegoVersion int      `json:"rego_version"`
-	}{"sha256:" + hex.EncodeToString(digest.Sum(nil)[:6]), slices.Sorted(maps.Keys(roots)), 1})
+	}{pdp.Content(files), slices.Sorted(maps.Keys(roots)), 1})
 	if err != nil {
 		return nil, fmt.Errorf("build bundle: manifest: %w", err)
 	}
@@ -93,6 +92,35 @@ func bundleFiles(policies fs.FS) (map[string][]byte, error) {
 		}
 	}
 	return files, nil
+}
+
+// addChecks puts the first allowance and the first denial of each action among
+// the cases into the bundle. A folder without cases makes a bundle without checks.
+func addChecks(files map[string][]byte, policies fs.FS) error {
+	if names, err := fs.Glob(policies, "cases/*.yaml"); err != nil || len(names) == 0 {
+		return err
+	}
+	cases, err := ReadCases(policies)
+	if err != nil {
+		return err
+	}
+	type kind struct {
+		action any
+		allow  bool
+	}
+	seen := map[kind]bool{}
+	var checks pdp.Checks
+	for _, c := range cases {
+		action, _ := c.Document["action"].(map[string]any)
+		k := kind{action["name"], c.Want.Allow}
+		if c.Odd || seen[k] {
+			continue
+		}
+		seen[k] = true
+		checks.Cases = append(checks.Cases, pdp.Check{Input: c.Document, Allow: c.Want.Allow, Code: c.Want.Code})
+	}
+	files[pdp.ChecksFile], err = json.Marshal(checks)
+	return err
 }
 
 func pack(files map[string][]byte) ([]byte, error) {

@@ -67,7 +67,7 @@ func TestBundleDecidesAsItsFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"authz", "lib", "rules", "schemas", "tables"}; read.Manifest.Roots == nil || !slices.Equal(*read.Manifest.Roots, want) {
+	if want := []string{"authz", "checks", "lib", "rules", "schemas", "tables"}; read.Manifest.Roots == nil || !slices.Equal(*read.Manifest.Roots, want) {
 		t.Errorf("roots %v, want %v", read.Manifest.Roots, want)
 	}
 	file := t.TempDir() + "/bundle.tar.gz"
