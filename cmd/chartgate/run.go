@@ -99,6 +99,10 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 		APIKey: key, KeyScopes: web.Scopes, Tokens: c.Tokens,
 		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret,
 		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync, Limits: c.Limits,
+		Fixed: c.Bundle != "", ControlURL: halves.BaseURL(controlListener.Addr()), ControlKey: key, PolicyDir: filepath.Join(state.path, "policy"),
+	}
+	if config.Fixed {
+		log.Info("the policy of --bundle decides: it follows no release that is activated")
 	}
 	if config.SpoolDir == "" {
 		config.SpoolDir = filepath.Join(state.path, "spool")

@@ -24,6 +24,7 @@ const database = "chartgate"
 //	api-key       the key that was made for development
 //	postgres/     the private database, and postgres.log beside it
 //	spool/        decisions on their way to the database
+//	policy/       the last known good release of the policy
 type stateFolder struct {
 	path string
 	lock *embedded.Locked

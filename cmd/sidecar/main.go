@@ -3,7 +3,8 @@
 // Redis (REDIS_URL) keeps at hand. It takes the database role
 // chartgate_sidecar, which can read facts and append decisions, and nothing else.
 //
-// Its policy is the one that is built in: it takes no unsigned bundle.
+// Its policy is the release that is active, signed and fetched from control, and
+// until the first one the policy that is built in. It takes no unsigned bundle.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -23,19 +25,21 @@ import (
 	"chartgate/internal/web"
 )
 
-// config is all that can be set, beside DATABASE_URL, REDIS_URL and
-// CHARTGATE_API_KEY.
+// config is all that can be set, beside DATABASE_URL, REDIS_URL,
+// CHARTGATE_API_KEY and CHARTGATE_CONTROL_KEY.
 type config struct {
 	Addr      string `env:"CHARTGATE_SIDECAR_ADDR" default:"127.0.0.1:8181" placeholder:"HOST:PORT" help:"Where it answers. Port 0 takes a free one. Default: ${default}."`
 	PublicURL string `env:"CHARTGATE_PUBLIC_URL" placeholder:"URL" help:"What callers reach it by. By default http:// and its address."`
 	halves.Tokens
 	halves.Spool
 	halves.Limits
+	halves.Policy
 }
 
 func (c config) faults(secrets halves.Secrets) error {
 	faults := append(append(secrets.Faults(), c.Tokens.Faults()...), c.Spool.Faults()...)
 	faults = append(faults, c.Limits.Faults()...)
+	faults = append(faults, c.Policy.Faults(secrets)...)
 	faults = append(faults, halves.CheckAddr("--addr", c.Addr))
 	if c.PublicURL != "" {
 		faults = append(faults, halves.CheckPublicURL(c.PublicURL))
@@ -49,9 +53,12 @@ func (c config) faults(secrets halves.Secrets) error {
 func main() {
 	var c config
 	spoolDir := halves.DefaultStateDir() + "/spool"
-	kong.Parse(&c, kong.Name("sidecar"), kong.Vars{"spool_dir": spoolDir}, kong.Description("Answers whether a person may do something. Settings in the environment only: DATABASE_URL, REDIS_URL, CHARTGATE_API_KEY."))
+	kong.Parse(&c, kong.Name("sidecar"), kong.Vars{"spool_dir": spoolDir, "policy_dir": "the name of the spool's folder with -policy behind it"}, kong.Description("Answers whether a person may do something. Settings in the environment only: DATABASE_URL, REDIS_URL, CHARTGATE_API_KEY, CHARTGATE_CONTROL_KEY."))
 	if c.SpoolDir == "" {
 		c.SpoolDir = spoolDir
+	}
+	if c.PolicyDir == "" {
+		c.PolicyDir = filepath.Clean(c.SpoolDir) + "-policy"
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -78,6 +85,10 @@ func run(ctx context.Context, c config) error {
 	if err != nil {
 		return err
 	}
+	keys, err := c.Policy.Keys()
+	if err != nil {
+		return fmt.Errorf("--policy-key: %w", err)
+	}
 	listener, err := halves.Listen("--addr", c.Addr)
 	if err != nil {
 		return err
@@ -93,6 +104,7 @@ func run(ctx context.Context, c config) error {
 		DatabaseURL: secrets.DatabaseURL, RedisURL: secrets.RedisURL,
 		APIKey: secrets.APIKey, KeyScopes: []string{web.ScopeAsk, web.ScopeOperate}, Tokens: c.Tokens,
 		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync, Limits: c.Limits,
+		ControlURL: c.ControlURL, ControlKey: secrets.ControlKey, PolicyKeys: keys, PolicyDir: c.PolicyDir,
 	})
 	if err != nil {
 		return err

@@ -67,6 +67,10 @@ type Facts struct {
 	Revision string    // token of the snapshot (DESIGN 11, Headers)
 	Practice string    // the practice that the resource belongs to; "" when there is no such resource
 	Degraded string    // why the facts could not come from memory; "" when they could (DESIGN 11, Headers)
+	// Activation is the serial of the policy's activation in the same snapshot:
+	// no older policy may decide on these facts. 0 where the lease that vouches
+	// for the facts vouches for the policy too.
+	Activation int64
 
 	Member   *Member
 	Client   *Client
@@ -116,5 +120,5 @@ type Portal struct {
 // Hidden returns the facts of a resource that the asking service may not know
 // of: those of one that does not exist (promises P5, P8; DOMAIN rule 109).
 func (f Facts) Hidden() Facts {
-	return Facts{Now: f.Now, Latest: f.Latest, Revision: f.Revision, Degraded: f.Degraded}
+	return Facts{Now: f.Now, Latest: f.Latest, Revision: f.Revision, Degraded: f.Degraded, Activation: f.Activation}
 }

@@ -16,6 +16,7 @@ type Verdict struct {
 	Exact     Decision // as decided; what is recorded
 	Shown     Decision // as answered (promise P8)
 	Release   string   // the policy revision that decided
+	Named     string   // the policy revision that the answer names: another where naming Release would show what may not be seen (promise P8)
 	RequestID string   // X-Request-ID of the asking service, "" when none
 
 	// Of a user's own bundle: the input, as JSON, of which the record keeps a
@@ -29,7 +30,7 @@ type Verdict struct {
 // later verdicts sort later.
 func NewVerdict(r Request, release, requestID string) (v Verdict) {
 	v.Begin(r, requestID)
-	v.Release = release
+	v.Release, v.Named = release, release
 	return v
 }
 

@@ -20,7 +20,9 @@ func Load(ctx context.Context, q feed.Querier, d *feed.Deployment, r authz.Reque
 	if err != nil {
 		return authz.Facts{}, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
-	return l.known.at(l.primary, l.primary, d.Token(l.snapshot)), nil
+	f := l.known.at(l.primary, l.primary, d.Token(l.snapshot))
+	f.Activation = l.activation
+	return f, nil
 }
 
 // loaded is what was read, at which position of the feed, and when: the
@@ -28,6 +30,7 @@ func Load(ctx context.Context, q feed.Querier, d *feed.Deployment, r authz.Reque
 type loaded struct {
 	known        known
 	snapshot     feed.Snapshot
+	activation   int64 // serial; 0 where a lease vouches for the policy
 	primary      time.Time
 	began, ended time.Duration
 }
@@ -58,7 +61,7 @@ func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
 		corrupt                        int
 		replica                        bool
 	)
-	err := q.QueryRow(ctx, selectFacts, a.client, a.practice, a.user, a.login).Scan(&l.primary, &snapshot, &replica,
+	err := q.QueryRow(ctx, selectFacts, a.client, a.practice, a.user, a.login).Scan(&l.primary, &snapshot, &replica, &l.activation,
 		&client, &assigned, &clientStatus, &practice, &preset, &l.known.Overrides,
 		&member, &roles, &memberStatus, &owner, &fullAccess, &billing,
 		&corrupt, &scopes, &starts, &ends,

@@ -108,6 +108,7 @@ func (s *Source) Facts(ctx context.Context, r authz.Request) (authz.Facts, error
 	}
 	lower, upper := s.clock.atLeast(l.bounds(s.follower.Now()))
 	f := l.known.at(lower, upper, s.deployment.Token(l.snapshot))
+	f.Activation = l.activation
 	if state == nil {
 		f.Degraded = "no-lease"
 	}

@@ -10,7 +10,7 @@ const selectFacts = `
 WITH c AS (SELECT id, practice, assigned, status, portal_features FROM clients WHERE id = $1),
      p AS (SELECT id, preset, overrides, portal_features FROM practices
             WHERE id = coalesce((SELECT practice FROM c), CASE WHEN $1 = '' THEN $2 END))
-SELECT clock_timestamp(), pg_current_snapshot()::text, pg_is_in_recovery(),
+SELECT clock_timestamp(), pg_current_snapshot()::text, pg_is_in_recovery(), coalesce((SELECT serial FROM activation), 0),
        c.id, c.assigned, c.status, p.id, p.preset, p.overrides,
        m.id::text, m.roles, m.status, m.owner, m.full_clinical_access, m.billing_enabled,
        (SELECT count(*) FROM grants g WHERE g.client = c.id AND g.user_id = m.user_id AND g.practice <> c.practice) +

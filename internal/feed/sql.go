@@ -24,3 +24,6 @@ SELECT pg_current_snapshot()::text, clock_timestamp(), pg_is_in_recovery(),
 
 // feedTriggers is how many triggers selectNews must find standing.
 const feedTriggers = 24
+
+const selectActivation = `
+SELECT serial, release, content, revision, candidate, candidate_content, candidate_revision, stage, share FROM activation`

@@ -21,8 +21,9 @@ type Answer struct {
 // Where only some could not be decided, those carry their error and are on
 // record as unavailable; the error returned is one that spoils the whole.
 func (p *PDP) DecideAll(ctx context.Context, scope Scope, requests []authz.Request, requestID string, stop func(Answer) bool) ([]Answer, error) {
+	var set *Policies // one for all: they arrived together
 	return p.decideAll(ctx, len(requests), stop, func(i int) (v authz.Verdict, err error) {
-		err = p.judge(ctx, scope, requests[i], requestID, &v)
+		set, err = p.judge(ctx, set, scope, requests[i], requestID, &v)
 		return v, err
 	})
 }

@@ -74,7 +74,7 @@ type Counts struct {
 }
 
 // Counts returns the live counters.
-func (e *Engine) Counts() *Counts { return &e.counts }
+func (e *Engine) Counts() *Counts { return e.counts }
 
 // Shadow evaluates a share of the program's decisions again with OPA. It must
 // run while engines use it.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"chartgate/internal/authz"
@@ -31,10 +30,10 @@ type Scope struct {
 // Covers reports whether practice lies in s.
 func (s Scope) Covers(practice string) bool { return s.All || slices.Contains(s.Practices, practice) }
 
-// PDP decides. Its engine can be replaced at any time; a decision uses the one
+// PDP decides. Its policies can be replaced at any time; a decision uses those
 // that it began with.
 type PDP struct {
-	engine   atomic.Pointer[Engine]
+	releases *Releases
 	facts    FactSource
 	recorder Recorder
 	took     func(part string, d time.Duration) // nil: nobody listens
@@ -42,13 +41,32 @@ type PDP struct {
 
 // New returns a PDP that decides with engine on facts and records to recorder.
 func New(engine *Engine, facts FactSource, recorder Recorder) *PDP {
-	p := &PDP{facts: facts, recorder: recorder}
-	p.engine.Store(engine)
-	return p
+	return Follow(newReleases(fixed(engine)), facts, recorder)
 }
 
-// Engine returns the engine that decides now.
-func (p *PDP) Engine() *Engine { return p.engine.Load() }
+// Follow returns a PDP that decides with the releases that are activated.
+func Follow(releases *Releases, facts FactSource, recorder Recorder) *PDP {
+	return &PDP{releases: releases, facts: facts, recorder: recorder}
+}
+
+// Engine returns the engine that decides now; of a candidate's share of the
+// practices, the candidate does.
+func (p *PDP) Engine() *Engine { return p.releases.current.Load().active }
+
+// Policies returns who decides on facts that were read together with this
+// activation's serial (authz.Facts). An error matches authz.ErrUnavailable.
+func (p *PDP) Policies(ctx context.Context, activation int64) (*Policies, error) {
+	return p.releases.at(ctx, activation)
+}
+
+// Now returns who decides, for what is answered of the policy alone.
+func (p *PDP) Now(ctx context.Context) (*Policies, error) {
+	facts, err := p.facts.Facts(ctx, authz.Request{}) // they vouch for the policies
+	if err != nil {
+		return nil, err
+	}
+	return p.releases.at(ctx, facts.Activation)
+}
 
 // rooms hold decisions on their way, so that none is copied around.
 var rooms = sync.Pool{New: func() any { return new([1]authz.Verdict) }}
@@ -63,7 +81,7 @@ func (p *PDP) Decide(ctx context.Context, scope Scope, r authz.Request, requestI
 		rooms.Put(room)
 	}()
 	v := &room[0]
-	if err := p.judge(ctx, scope, r, requestID, v); err != nil {
+	if _, err := p.judge(ctx, nil, scope, r, requestID, v); err != nil {
 		return *v, err
 	}
 	timed := p.lap()
@@ -74,31 +92,39 @@ func (p *PDP) Decide(ctx context.Context, scope Scope, r authz.Request, requestI
 	return *v, nil
 }
 
-// judge decides without recording. On an error the verdict says what was
+// judge decides without recording, by set, or by the policies of the time where
+// that is nil, and returns which it were. On an error the verdict says what was
 // asked, and denies.
-func (p *PDP) judge(ctx context.Context, scope Scope, r authz.Request, requestID string, v *authz.Verdict) error {
+func (p *PDP) judge(ctx context.Context, set *Policies, scope Scope, r authz.Request, requestID string, v *authz.Verdict) (*Policies, error) {
 	v.Begin(r, requestID)
 	timed := p.lap()
 	facts, err := p.facts.Facts(ctx, v.Request)
-	engine := p.engine.Load() // after the facts: what vouches for them vouches for the release too
-	v.Release = engine.Revision()
+	if err == nil && set == nil { // after the facts: what vouches for them vouches for the policies too
+		set, err = p.releases.at(ctx, facts.Activation)
+	}
 	if err != nil {
-		return err
+		v.Release, v.Named = p.Engine().Revision(), p.Engine().Revision()
+		return set, err
 	}
 	timed.done(PartFacts)
 	if facts.Practice != "" && !scope.Covers(facts.Practice) {
 		facts = facts.Hidden()
 	}
 	v.Facts = facts
+	engine := set.of(&v.Request, &v.Facts)
+	v.Release, v.Named = engine.Revision(), engine.Revision()
 	exact, err := engine.evaluate(ctx, &v.Request, &v.Facts)
 	if err != nil {
-		return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+		return set, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
-	shown, err := engine.shown(ctx, &v.Request, &v.Facts, exact)
+	shown, named, err := set.shown(ctx, engine, &v.Request, &v.Facts, exact)
 	if err != nil {
-		return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+		return set, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
 	timed.done(PartEvaluate)
-	v.Exact, v.Shown = exact, shown
-	return nil
+	v.Exact, v.Shown, v.Named = exact, shown, named
+	if set.trial != nil {
+		set.trial.draw(engine, v)
+	}
+	return set, nil
 }

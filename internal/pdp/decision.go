@@ -72,6 +72,14 @@ func (e *Engine) shown(ctx context.Context, r *authz.Request, f *authz.Facts, ex
 	case r.Resource.Client() == "":
 		return exact, nil
 	}
+	if may, err := e.mayKnow(ctx, r, f); err != nil || may {
+		return exact, err
+	}
+	return e.noBasis, nil
+}
+
+// mayKnow reports whether the subject may know of the client that r is about.
+func (e *Engine) mayKnow(ctx context.Context, r *authz.Request, f *authz.Facts) (bool, error) {
 	list := *r
 	list.Action = authz.ActionClientList
 	if r.Subject.Type == authz.SubjectPortal {
@@ -82,13 +90,7 @@ func (e *Engine) shown(ctx context.Context, r *authz.Request, f *authz.Facts, ex
 		list.Resource.Properties = authz.Properties{"practice": practice}
 	}
 	may, err := e.evaluate(ctx, &list, f)
-	if err != nil {
-		return authz.Decision{}, err
-	}
-	if may.Allow {
-		return exact, nil
-	}
-	return e.noBasis, nil
+	return may.Allow, err
 }
 
 // readNoBasis reads the sentences of a plain refusal from the policy's tables.

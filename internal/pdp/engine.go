@@ -33,8 +33,9 @@ type Engine struct {
 	noBasis  authz.Decision
 
 	program atomic.Pointer[compile.Program] // nil: OPA decides everything
+	tried   atomic.Bool                     // whether it was certified, well or not
 	shadow  *Shadow                         // nil: nobody looks
-	counts  Counts
+	counts  *Counts
 
 	certifying chan struct{}   // full while somebody compiles the policy
 	certified  *compile.Report // of the program, once there is one
@@ -49,7 +50,7 @@ type Engine struct {
 // differ; another decision path makes it a user's own policy, which gets its
 // input unchanged (see PDP.DecideOwn).
 func NewEngine(ctx context.Context, b *Bundle, decision string) (*Engine, error) {
-	e := &Engine{revision: b.Revision, decision: decision, prepared: map[string]rego.PreparedEvalQuery{}, certifying: make(chan struct{}, 1)}
+	e := &Engine{revision: b.Revision, decision: decision, counts: &Counts{}, prepared: map[string]rego.PreparedEvalQuery{}, certifying: make(chan struct{}, 1)}
 	ref, err := ast.ParseRef(decision)
 	if err != nil || !strings.HasPrefix(decision, "data.") {
 		return nil, fmt.Errorf("decision %q: want a path such as %s", decision, DecisionPath)

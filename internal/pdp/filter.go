@@ -45,11 +45,16 @@ func (p *PDP) FilterClients(ctx context.Context, scope Scope, q ClientsQuestion,
 	r := q.Request
 	r.Resource = authz.Resource{Type: authz.ResourcePractice, ID: q.Practice}
 	facts, err := p.facts.Facts(ctx, r.Clean())
-	engine := p.engine.Load() // after the facts, as in judge
-	v := authz.NewVerdict(q.Request, engine.Revision(), requestID)
+	v := authz.NewVerdict(q.Request, p.Engine().Revision(), requestID)
 	if err != nil {
 		return compile.Filter{}, v, err
 	}
+	set, err := p.releases.at(ctx, facts.Activation) // after the facts, as in judge
+	if err != nil {
+		return compile.Filter{}, v, err
+	}
+	engine := set.In(q.Practice)
+	v.Release, v.Named = engine.Revision(), engine.Revision()
 	if !scope.Covers(q.Practice) {
 		facts = facts.Hidden()
 	}

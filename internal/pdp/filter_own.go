@@ -40,7 +40,7 @@ type OwnFilter struct {
 // NULL is refused (see nullFaults); every refusal that the policy is the cause
 // of is an *Unfilterable.
 func (p *PDP) FilterOwn(ctx context.Context, q OwnQuestion, requestID string) (map[Target]OwnFilter, authz.Verdict, error) {
-	engine := p.engine.Load()
+	engine := p.Engine()
 	v := authz.NewVerdict(askedBy(q.Input), engine.Revision(), requestID)
 	asked, err := json.Marshal(q)
 	if err != nil {

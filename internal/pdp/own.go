@@ -30,7 +30,7 @@ func (p *PDP) DecideOwn(ctx context.Context, input map[string]any, requestID str
 }
 
 func (p *PDP) judgeOwn(ctx context.Context, input map[string]any, requestID string) (authz.Verdict, error) {
-	engine := p.engine.Load()
+	engine := p.Engine()
 	v, result, _, err := askOwn(ctx, engine, engine.Decision(), input, requestID)
 	if err != nil {
 		return v, err
@@ -59,7 +59,7 @@ func (e *Engine) EvaluateOwn(ctx context.Context, input map[string]any) (bool, e
 // does, and puts that on record: as an allow where the document is true, or a
 // decision that is. False means that the document is undefined.
 func (p *PDP) QueryOwn(ctx context.Context, path string, input any, requestID string) (result any, defined bool, v authz.Verdict, err error) {
-	v, result, defined, err = askOwn(ctx, p.engine.Load(), path, input, requestID)
+	v, result, defined, err = askOwn(ctx, p.Engine(), path, input, requestID)
 	if err != nil {
 		return nil, false, v, err
 	}

@@ -186,13 +186,14 @@ func TestBodyRefusesWhatMayNotBeRecorded(t *testing.T) {
 }
 
 // Every member of the facts is on record: a new one must be added to the body,
-// and then here.
+// and then here. Only the activation is left out, which no rule can read: the
+// release that decided is on record itself.
 func TestBodyKnowsEveryFact(t *testing.T) {
 	for sample, want := range map[reflect.Type][]string{
 		reflect.TypeFor[authz.Request]():  {"Subject", "Action", "Resource", "Context"},
 		reflect.TypeFor[authz.Resource](): {"Type", "ID", "Properties"},
 		reflect.TypeFor[authz.Context]():  {"Purpose", "PortalProfile", "MinRevision"},
-		reflect.TypeFor[authz.Facts]():    {"Now", "Latest", "Revision", "Practice", "Degraded", "Member", "Client", "Grant", "Portal", "Settings"},
+		reflect.TypeFor[authz.Facts]():    {"Now", "Latest", "Revision", "Practice", "Degraded", "Activation", "Member", "Client", "Grant", "Portal", "Settings"},
 		reflect.TypeFor[authz.Member]():   {"ID", "User", "Practice", "Roles", "Status", "Owner", "FullClinicalAccess", "BillingEnabled"},
 		reflect.TypeFor[authz.Client]():   {"ID", "Practice", "Assigned", "Status"},
 		reflect.TypeFor[authz.Grant]():    {"Scope", "NotBefore", "ExpiresAt"},

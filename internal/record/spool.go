@@ -99,6 +99,9 @@ func OpenSpool(folder string, options Options) (*Spool, error) {
 	return s, nil
 }
 
+// ID names the spool: it stays the same for as long as its folder does.
+func (s *Spool) ID() string { return s.id.String() }
+
 func openSpool(folder string, options Options) (*Spool, error) {
 	if options.SyncInterval < 0 || options.MaxBytes < 0 || options.SegmentBytes < 0 {
 		return nil, errors.New("sizes and the sync interval cannot be negative")

@@ -16,12 +16,16 @@ func (s *Service) actions(ctx context.Context, p *page) error {
 	if err != nil {
 		return err
 	}
-	engine := s.Engine() // after the facts, as for a single check
-	p.found.Release, p.found.Revision, p.found.Degraded = engine.Revision(), f.Revision, f.Degraded
+	policies, err := s.PDP.Policies(ctx, f.Activation) // after the facts, as for a single check
+	if err != nil {
+		return err
+	}
+	p.found.Release, p.found.Revision, p.found.Degraded = policies.Active().Revision(), f.Revision, f.Degraded
 	if f.Practice != "" && !p.Caller.Scope.Covers(f.Practice) {
 		f = f.Hidden()
 	}
-	p.visit(r, f)
+	engine := policies.In(f.Practice)
+	p.visit(r, f, engine)
 	names, err := engine.Actions(ctx)
 	if err != nil {
 		return err

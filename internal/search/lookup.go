@@ -18,26 +18,37 @@ const chunk = 500
 // lookup is a search in one snapshot.
 type lookup struct {
 	*snapshot
-	engine *pdp.Engine
-	page   *page
+	policies *pdp.Policies
+	page     *page
 }
 
 // anyID stands for whoever or whatever is searched for.
 const anyID = "any"
 
-// atFault reports whether the policy would refuse the question for whoever and
-// whatever is searched for, and keeps its reason: both codes rest on the request
+// atFault reports whether every policy would refuse the question for whoever and
+// whatever is searched for, and keeps the reason: both codes rest on the request
 // alone.
 func (l *lookup) atFault(ctx context.Context, r authz.Request) (bool, error) {
-	d, err := l.engine.Evaluate(ctx, r, authz.Facts{})
-	if err != nil {
-		return false, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+	var refused *authz.Decision
+	for _, engine := range l.policies.Deciding() {
+		d, err := engine.Evaluate(ctx, r, authz.Facts{})
+		if err != nil {
+			return false, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+		}
+		if d.Code != authz.CodeUnknownAction && d.Code != authz.CodeBadInput {
+			return false, nil
+		}
+		if refused == nil {
+			refused = &d
+		}
 	}
-	if d.Code == authz.CodeUnknownAction || d.Code == authz.CodeBadInput {
-		l.page.found.Refused = &d
-		return true, nil
-	}
-	return false, nil
+	l.page.found.Refused = refused
+	return true, nil
+}
+
+// visit notes that the page looks at the practice of f.
+func (l *lookup) visit(r authz.Request, f authz.Facts) {
+	l.page.visit(r, f, l.policies.In(f.Practice))
 }
 
 // scoped reads the facts of r; those of a practice that the caller may not ask
@@ -52,7 +63,7 @@ func (l *lookup) scoped(ctx context.Context, r authz.Request) (authz.Facts, erro
 
 // keep evaluates r on f and keeps id where it is allowed.
 func (l *lookup) keep(ctx context.Context, r authz.Request, f authz.Facts, practice, id string) error {
-	d, err := l.engine.Evaluate(ctx, r, f)
+	d, err := l.policies.In(f.Practice).Evaluate(ctx, r, f)
 	if err != nil {
 		return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
@@ -75,7 +86,7 @@ func (l *lookup) subjects(ctx context.Context) error {
 		return err
 	}
 	f.Member, f.Grant, f.Portal = nil, nil, nil
-	l.page.visit(r, f)
+	l.visit(r, f)
 	switch {
 	case f.Settings == nil:
 		return nil // there is no such resource
@@ -88,7 +99,7 @@ func (l *lookup) subjects(ctx context.Context) error {
 			return l.keep(ctx, r, f, f.Practice, m.User)
 		})
 	}
-	lists, err := formulas(l.engine)
+	lists, err := formulas(l.policies.In(f.Practice))
 	if err != nil {
 		return err
 	}
@@ -236,11 +247,11 @@ func (l *lookup) inPractice(ctx context.Context, r authz.Request, practice strin
 			return nil // it was a result already
 		}
 		r.Resource.ID = practice
-		l.page.visit(r, f)
+		l.visit(r, f)
 		return l.keep(ctx, r, f, practice, practice)
 	}
-	l.page.visit(r, f)
-	lists, err := formulas(l.engine)
+	l.visit(r, f)
+	lists, err := formulas(l.policies.In(f.Practice))
 	if err != nil {
 		return err
 	}
@@ -257,7 +268,7 @@ func (l *lookup) colleagues(ctx context.Context, r authz.Request) error {
 	if err != nil {
 		return err
 	}
-	l.page.visit(r, f)
+	l.visit(r, f)
 	if f.Settings == nil {
 		return nil
 	}
@@ -295,7 +306,7 @@ func (l *lookup) profiles(ctx context.Context, r authz.Request) error {
 				common.Client, common.Portal = nil, nil
 				asked := r
 				asked.Resource.ID = ""
-				l.page.visit(asked, common)
+				l.visit(asked, common)
 			}
 			if err := l.keep(ctx, r, f, profile.Practice, profile.Client); err != nil {
 				return err

@@ -30,8 +30,8 @@ const MaxResults = 1000
 type Service struct {
 	Pool       *pgxpool.Pool // reads the facts
 	Deployment *feed.Deployment
-	Engine     func() *pdp.Engine // the one that decides now
-	Facts      pdp.FactSource     // for what is known of one subject and one resource
+	PDP        *pdp.PDP       // says which policy decides
+	Facts      pdp.FactSource // for what is known of one subject and one resource
 	Recorder   pdp.Recorder
 }
 
@@ -54,7 +54,7 @@ type Found struct {
 	Entries  []authz.Verdict // what is on record of the page, one for each practice
 	Revision string          // token of the facts
 	Degraded string          // see authz.Facts
-	Release  string          // the policy revision
+	Release  string          // the policy revision that the answer names
 }
 
 // hit is a result, and the practice it was found in.
@@ -65,6 +65,7 @@ type visited struct {
 	practice string
 	request  authz.Request
 	facts    authz.Facts
+	release  string // the policy revision that decided
 }
 
 // page is a page in the making.
@@ -87,7 +88,7 @@ func (s *Service) Do(ctx context.Context, q Search) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
-	engine := s.Engine()
+	engine := s.PDP.Engine()
 	switch {
 	case engine.OwnPolicy():
 		err = s.own(ctx, engine, p)
@@ -98,9 +99,12 @@ func (s *Service) Do(ctx context.Context, q Search) (Found, error) {
 			if err := at.atLeast(q.Request.Context.MinRevision); err != nil {
 				return err
 			}
-			engine := s.Engine() // after the snapshot began, as for a single check
-			p.found.Release, p.found.Revision = engine.Revision(), s.Deployment.Token(at.at)
-			look := &lookup{snapshot: at, engine: engine, page: p}
+			policies, err := s.PDP.Policies(ctx, at.activation) // after the snapshot began, as for a single check
+			if err != nil {
+				return err
+			}
+			p.found.Release, p.found.Revision = policies.Active().Revision(), s.Deployment.Token(at.at)
+			look := &lookup{snapshot: at, policies: policies, page: p}
 			if q.Kind == Subjects {
 				return look.subjects(ctx)
 			}
@@ -135,7 +139,7 @@ type question struct {
 func (s *Service) open(q Search) (*page, error) {
 	r := q.Request
 	asked := question{Search: q.Kind, Subject: r.Subject, Action: r.Action, Resource: r.Resource, Purpose: r.Context.Purpose, Profile: r.Context.PortalProfile}
-	if s.Engine().OwnPolicy() {
+	if s.PDP.Engine().OwnPolicy() {
 		asked = question{Search: q.Kind, Input: q.Input}
 	}
 	text, err := json.Marshal(asked)
@@ -164,9 +168,23 @@ func (s *Service) open(q Search) (*page, error) {
 // left is how many more results are looked for: one more than is shown.
 func (p *page) left() int { return p.limit + 1 - len(p.hits) }
 
-// visit notes that the page looks at a practice.
-func (p *page) visit(r authz.Request, f authz.Facts) {
-	p.visited = append(p.visited, visited{f.Practice, r, f})
+// visit notes that the page looks at a practice, for which engine decides.
+func (p *page) visit(r authz.Request, f authz.Facts, engine *pdp.Engine) {
+	p.visited = append(p.visited, visited{f.Practice, r, f, engine.Revision()})
+}
+
+// name settles which revision the answer names: that of the active release, but
+// where all that was found was found by a candidate, that one's. Where nothing
+// was found the answer must not tell whether there was something (promise P8).
+func (p *page) name() {
+	for _, v := range p.visited {
+		if len(p.hits) == 0 || v.release != p.visited[0].release {
+			return
+		}
+	}
+	if len(p.visited) > 0 {
+		p.found.Release = p.visited[0].release
+	}
 }
 
 // add adds a result.
@@ -197,10 +215,11 @@ func (p *page) finish() error {
 		byPractice[h.practice] = append(byPractice[h.practice], h.id)
 	}
 	if len(p.visited) == 0 {
-		p.visited = []visited{{request: p.Request}}
+		p.visited = []visited{{request: p.Request, release: p.found.Release}}
 	}
+	p.name()
 	for _, v := range p.visited {
-		e, err := listed(v.request, v.facts, p.found.Release, p.RequestID,
+		e, err := listed(v.request, v.facts, v.release, p.RequestID,
 			entry{Question: p.binding.question, After: position{p.from.Practice, p.from.ID, nil}, Results: byPractice[v.practice], More: last != nil})
 		if err != nil {
 			return err

@@ -117,7 +117,7 @@ func setupWith(t *testing.T, both engines) *bench {
 	r := &recorder{engine: e, deployment: d}
 	return &bench{t: t, db: pgtest.PoolAs(t, url, ""), engine: e, reference: both.reference, deployment: d,
 		lists:    &search.Lists{Pool: control, Deployment: d, Authority: r, Policy: e},
-		searches: &search.Service{Pool: sidecar, Deployment: d, Engine: func() *pdp.Engine { return e }, Facts: loader{sidecar, d}, Recorder: r}}
+		searches: &search.Service{Pool: sidecar, Deployment: d, PDP: pdp.New(e, loader{sidecar, d}, r), Facts: loader{sidecar, d}, Recorder: r}}
 }
 
 // world is a practice: an administrator who may see everything, and others.

@@ -22,6 +22,7 @@ type snapshot struct {
 	deployment *feed.Deployment
 	now        time.Time
 	at         feed.Snapshot
+	activation int64 // serial of the policy's activation
 }
 
 // inSnapshot runs work on one moment of the primary.
@@ -30,7 +31,7 @@ func inSnapshot(ctx context.Context, pool *pgxpool.Pool, d *feed.Deployment, wor
 		s := &snapshot{tx: tx, deployment: d}
 		var text string
 		var replica bool
-		if err := tx.QueryRow(ctx, selectMoment).Scan(&s.now, &text, &replica); err != nil {
+		if err := tx.QueryRow(ctx, selectMoment).Scan(&s.now, &text, &replica, &s.activation); err != nil {
 			return unavailable("read the clock", err)
 		}
 		if replica {

@@ -4,7 +4,7 @@ package search
 const (
 	// The clock, the snapshot and whether this is a replica: the first statement
 	// of a snapshot.
-	selectMoment = `SELECT clock_timestamp(), pg_current_snapshot()::text, pg_is_in_recovery()`
+	selectMoment = `SELECT clock_timestamp(), pg_current_snapshot()::text, pg_is_in_recovery(), coalesce((SELECT serial FROM activation), 0)`
 
 	// What all rows of a list had in common at $1: $2 practice, $3 user or ”, $4
 	// client or ”.

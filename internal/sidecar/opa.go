@@ -167,7 +167,11 @@ func (s *Server) document(ctx context.Context, c *fiber.Ctx, path []string, inpu
 		if len(path) == 0 || path[0] != "tables" {
 			return document{}, nil
 		}
-		value, defined, err := engine.Query(ctx, queryOf(path), nil)
+		policies, err := s.pdp.Now(ctx)
+		if err != nil {
+			return document{}, err
+		}
+		value, defined, err := policies.Active().Query(ctx, queryOf(path), nil)
 		return document{value: value, defined: defined}, err
 	}
 	request, err := requestOf(input, minRevisionOf(c))

@@ -145,7 +145,7 @@ func answerSearch(q search.Search, f search.Found) found {
 func setSearchHeaders(c *fiber.Ctx, f search.Found) {
 	entries := make([]pdp.Answer, len(f.Entries))
 	for i, v := range f.Entries {
-		v.Release, v.Facts.Revision, v.Facts.Degraded = f.Release, f.Revision, f.Degraded
+		v.Named, v.Facts.Revision, v.Facts.Degraded = f.Release, f.Revision, f.Degraded
 		entries[i].Verdict = v
 	}
 	setBatchHeaders(c, entries)

@@ -37,7 +37,7 @@ func searchingWith(t *testing.T, e *pdp.Engine) real {
 	}
 	decider := pdp.New(e, r.source, r.spool)
 	r.Server, err = New(Options{PDP: decider, Callers: &web.Authenticator{Static: static, Keys: r.keys}, PublicURL: "https://pdp.example.com",
-		Search: &search.Service{Pool: r.facts, Deployment: deployment, Engine: decider.Engine, Facts: r.source, Recorder: r.spool}})
+		Search: &search.Service{Pool: r.facts, Deployment: deployment, PDP: decider, Facts: r.source, Recorder: r.spool}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func ownSearching(t *testing.T, e *pdp.Engine) bench {
 	b := bench{store: &store{}}
 	decider := pdp.New(e, b.store, b.store)
 	b.Server, err = New(Options{PDP: decider, Callers: &web.Authenticator{Static: static}, PublicURL: "https://pdp.example.com",
-		Search: &search.Service{Deployment: deployment, Engine: decider.Engine, Facts: b.store, Recorder: b.store}})
+		Search: &search.Service{Deployment: deployment, PDP: decider, Facts: b.store, Recorder: b.store}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func writeVerdictHeaders(h *fasthttp.ResponseHeader, v *authz.Verdict) {
 }
 
 func writeRevisions(h *fasthttp.ResponseHeader, v *authz.Verdict) {
-	h.SetCanonical(policyRevision, []byte(headerText(v.Release)))
+	h.SetCanonical(policyRevision, []byte(headerText(v.Named)))
 	if v.Facts.Revision != "" {
 		h.SetCanonical(revision, []byte(headerText(v.Facts.Revision)))
 	}

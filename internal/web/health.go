@@ -15,8 +15,9 @@ import (
 // without a key see only Hint.
 type Check struct {
 	Name     string
-	Hint     string // what is wrong and what to do, when Probe fails
-	Optional bool   // shown, but the server is ready without it
+	Hint     string        // what is wrong and what to do, when Probe fails
+	Optional bool          // shown, but the server is ready without it
+	Says     func() string // what there is to know of it, for everybody to see; may be nil
 	Probe    func(context.Context) error
 }
 
@@ -24,6 +25,7 @@ type Check struct {
 type Result struct {
 	OK       bool   `json:"ok"`
 	Reason   string `json:"reason,omitempty"`
+	Says     string `json:"says,omitempty"`
 	optional bool
 }
 
@@ -99,6 +101,9 @@ func (h *Health) probe(ctx context.Context) map[string]Result {
 			if err := check.Probe(ctx); err != nil {
 				results[i] = Result{Reason: check.Hint, optional: check.Optional}
 				h.log.Warn("check fails", "check", check.Name, "error", err)
+			}
+			if check.Says != nil {
+				results[i].Says = check.Says()
 			}
 		})
 	}

@@ -30,12 +30,13 @@ type Secrets struct {
 	RedisURL     string // REDIS_URL
 	APIKey       string // CHARTGATE_API_KEY
 	NoticeSecret string // CHARTGATE_NOTICE_SECRET
+	ControlKey   string // CHARTGATE_CONTROL_KEY
 }
 
 // ReadSecrets reads them from the environment. What is not set is "".
 func ReadSecrets() Secrets {
 	return Secrets{DatabaseURL: os.Getenv("DATABASE_URL"), RedisURL: os.Getenv("REDIS_URL"), APIKey: os.Getenv("CHARTGATE_API_KEY"),
-		NoticeSecret: os.Getenv("CHARTGATE_NOTICE_SECRET")}
+		NoticeSecret: os.Getenv("CHARTGATE_NOTICE_SECRET"), ControlKey: os.Getenv("CHARTGATE_CONTROL_KEY")}
 }
 
 // Faults lists what is wrong with what is set.

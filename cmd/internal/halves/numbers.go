@@ -88,3 +88,24 @@ func registerProgram(registry *prometheus.Registry, decides *pdp.PDP) {
 		}))
 	}
 }
+
+// registerReleases says which release of the policy decides, and what became of
+// others.
+func registerReleases(registry *prometheus.Registry, releases *pdp.Releases) {
+	gauge := func(name, help string, read func() int64) {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chartgate_" + name, Help: help}, func() float64 { return float64(read()) }))
+	}
+	counter := func(name, help string, read func() uint64) {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "chartgate_" + name, Help: help}, func() float64 { return float64(read()) }))
+	}
+	gauge("release_serial", "The activation of the policy that holds here; 0 before the first.", func() int64 { return releases.Activation().Serial })
+	gauge("release_revision", "The revision of the release that decides here.", func() int64 { return releases.Activation().Active.Revision })
+	c := releases.Counts()
+	counter("release_swaps_total", "How often another release began to decide.", c.Swaps.Load)
+	counter("release_refused_total", "Bundles that were refused.", c.Refused.Load)
+	counter("release_waited_total", "Decisions that waited for a release to be loaded.", c.Waited.Load)
+	counter("release_undecided_total", "Of those, the ones that were not made since it could not be loaded.", c.Unloaded.Load)
+	counter("candidate_asked_total", "Live decisions that a candidate made beside the active release.", c.Asked.Load)
+	counter("candidate_differs_total", "Of those, the ones with another outcome.", c.Differs.Load)
+	counter("candidate_dropped_total", "Live decisions that were drawn for a candidate and not asked, since too many waited.", c.Dropped.Load)
+}

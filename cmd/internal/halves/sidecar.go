@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"chartgate/internal/facts"
@@ -41,6 +40,14 @@ type Config struct {
 	// MemoryBytes bounds the facts that the sidecar remembers; 0 means
 	// facts.DefaultMemory.
 	MemoryBytes uint64
+
+	// Of the sidecar: where releases of the policy come from. Fixed keeps Engine
+	// whatever is activated.
+	Fixed      bool
+	ControlURL string // "" where there is none to fetch from
+	ControlKey string
+	PolicyKeys *pdp.Keys // that releases are signed with
+	PolicyDir  string    // where the last known good is kept; "" for nowhere
 }
 
 // Sidecar builds the half that decides: it reads facts, appends decisions, and
@@ -72,32 +79,51 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
-	source, err := facts.NewSource(pool, follow, deployment, facts.Options{Redis: cache, MaxBytes: c.MemoryBytes})
-	if err != nil {
-		return half, err
-	}
-	half.services = append(half.services, source.Follower().Run)
 	recorder, err := half.openSpool(ctx, c, postgres.RoleSidecar)
 	if err != nil {
 		return half, err
 	}
+	var source *facts.Source
+	lease := func() time.Duration {
+		age, _ := source.Follower().Age()
+		if age < 0 {
+			return -time.Millisecond
+		}
+		return age
+	}
+	releases, listeners, err := half.openReleases(c, follow, deployment, pdp.ReleaseOptions{Sidecar: recorder.ID(), Lease: lease})
+	if err != nil {
+		return half, err
+	}
+	source, err = facts.NewSource(pool, follow, deployment, facts.Options{Redis: cache, MaxBytes: c.MemoryBytes, Listeners: listeners})
+	if err != nil {
+		return half, err
+	}
+	half.services = append(half.services, source.Follower().Run)
 	callers, err := half.openCallers(c, pool)
 	if err != nil {
 		return half, err
 	}
 
-	half.compilePolicy(c)
+	decides := pdp.New(c.Engine, source, recorder)
+	all := append(checks(pool, cache), leaseCheck(source.Follower()), recordCheck(recorder))
+	if releases != nil {
+		decides = pdp.Follow(releases, source, recorder)
+		all = append(all, releaseCheck(releases))
+	}
 	metrics := web.NewMetrics()
 	registerSidecar(metrics.Registry, source, recorder)
 	registerEngine(metrics.Registry, c.Engine)
-	decider := pdp.New(c.Engine, source, recorder)
-	registerProgram(metrics.Registry, decider)
+	registerProgram(metrics.Registry, decides)
+	if releases != nil {
+		registerReleases(metrics.Registry, releases)
+	}
 
 	server, err := sidecar.New(sidecar.Options{
-		PDP:       decider,
-		Search:    &search.Service{Pool: pool, Deployment: deployment, Engine: decider.Engine, Facts: source, Recorder: recorder},
+		PDP:       decides,
+		Search:    &search.Service{Pool: pool, Deployment: deployment, PDP: decides, Facts: source, Recorder: recorder},
 		Callers:   callers,
-		Checks:    append(checks(pool, cache), leaseCheck(source.Follower()), recordCheck(recorder)),
+		Checks:    all,
 		Metrics:   metrics,
 		Log:       c.Log,
 		PublicURL: c.PublicURL,
@@ -108,34 +134,4 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	}
 	half.app, half.health = server.App, server.Health
 	return half, nil
-}
-
-// compilePolicy has the half's policy compiled while OPA decides already, and
-// its decisions looked at.
-func (h *Half) compilePolicy(c Config) {
-	if c.Engine.OwnPolicy() {
-		return
-	}
-	shadow := pdp.NewShadow(checkedShare)
-	c.Engine.Watch(shadow)
-	h.services = append(h.services, shadow.Run, func(ctx context.Context) error { return certify(ctx, c) })
-}
-
-// checkedShare: one of so many decisions of the compiled policy is evaluated
-// again by OPA, in the background.
-const checkedShare = 1000
-
-// certify compiles the policy while OPA decides already. A policy that cannot
-// be certified stays with OPA, which is right and slower.
-func certify(ctx context.Context, c Config) error {
-	report, err := c.Engine.Certify(ctx)
-	debug.FreeOSMemory() // a certificate takes several times what is kept of it
-	switch {
-	case ctx.Err() != nil:
-	case err != nil:
-		c.Log.Error("the compiled policy is not used, OPA decides", "error", err)
-	default:
-		c.Log.Info("the compiled policy decides", "policy", c.Engine.Revision(), "certified", report.String())
-	}
-	return nil
 }
