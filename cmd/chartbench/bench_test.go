@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	compiledWait = 0
 	os.Exit(m.Run())
 }
 

@@ -65,7 +65,7 @@ func startOPA(ctx context.Context, program, folder string) (*process, error) {
 			return nil, fmt.Errorf("--opa: %w", err)
 		}
 		p.address = address
-		if failed = awaitReady(ctx, p, "/health?bundles", "", ""); failed == nil {
+		if failed = awaitReady(ctx, p, "/health?bundles", "", "", startWait); failed == nil {
 			return p, nil
 		}
 		if err := p.stop(); err != nil {

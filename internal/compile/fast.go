@@ -7,7 +7,7 @@ import (
 )
 
 // fast is a test that is asked so often that it has a way of its own, which
-// gives what node.test gives.
+// gives what comparison.test gives.
 type fast uint8
 
 const (
@@ -51,7 +51,7 @@ func constantOf(o Operand) sort {
 }
 
 // quickly answers a fast test on a request and its facts.
-func (n *node) quickly(fr *frame) bool {
+func (n *comparison) quickly(fr *frame) bool {
 	switch n.fast {
 	case fastWord:
 		s, ok := readText(fr.request, fr.facts, n.a.place, n.a.name)

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -16,18 +17,29 @@ import (
 // answer for the time of one decision.
 type code struct {
 	nodes []node
+	atoms []comparison
+	kids  []int32          // of all nodes
 	index map[string]int32 // by the formula's key
 	memos int16
 }
 
+// node is small, so that those of an action stand close together in memory:
+// what an atom compares is apart.
 type node struct {
-	kind Kind
-	op   Op
-	loop int8
+	kind  Kind
+	loop  int8
+	memo  int16 // its bit in frame; -1: none
+	uses  int16
+	count uint16 // of its kids
+	first int32  // the first of its kids in code.kids, or its place in code.atoms
+}
+
+// comparison is what an atom compares; of a loop, the list that it goes over,
+// and what must hold of one of its elements.
+type comparison struct {
 	fast fast
-	memo int16 // its bit in frame; -1: none
-	uses int16
-	kids []int32 // before the operands, which are large: most nodes have none
+	op   Op
+	each int32
 	a, b operand
 }
 
@@ -45,6 +57,8 @@ type operand struct {
 
 // maxLoops is how many loops may follow, or stand in, each other in one rule.
 const maxLoops = 3
+
+var errWide = fmt.Errorf("one formula has more than %d parts", math.MaxUint16)
 
 var errDeep = fmt.Errorf("it loops over more than %d lists, one after another", maxLoops)
 
@@ -70,20 +84,30 @@ func (c *code) add(f *Formula) (int32, error) {
 		}
 		return i, nil
 	}
-	n := node{kind: f.Kind, op: f.Op, memo: -1, uses: 1}
-	if f.Kind == KindAtom || f.Kind == KindExists {
+	n := node{kind: f.Kind, memo: -1, uses: 1}
+	kids := make([]int32, len(f.Kids))
+	for k, kid := range f.Kids {
+		var err error
+		if kids[k], err = c.add(kid); err != nil {
+			return 0, err
+		}
+	}
+	switch {
+	case f.Kind == KindAtom || f.Kind == KindExists:
 		if f.Loop > maxLoops {
 			return 0, errDeep
 		}
-		n.loop = int8(f.Loop - 1)
-		n.a, n.b, n.fast = prepared(f.A), prepared(f.B), fastOf(f)
-	}
-	for _, k := range f.Kids {
-		i, err := c.add(k)
-		if err != nil {
-			return 0, err
+		n.loop, n.first = int8(f.Loop-1), int32(len(c.atoms))
+		atom := comparison{fast: fastOf(f), op: f.Op, a: prepared(f.A), b: prepared(f.B)}
+		if f.Kind == KindExists {
+			atom.each = kids[0]
 		}
-		n.kids = append(n.kids, i)
+		c.atoms = append(c.atoms, atom)
+	case len(kids) > math.MaxUint16:
+		return 0, errWide
+	default:
+		n.first, n.count = int32(len(c.kids)), uint16(len(kids))
+		c.kids = append(c.kids, kids...)
 	}
 	c.nodes = append(c.nodes, n)
 	c.index[f.key] = int32(len(c.nodes) - 1)
@@ -140,29 +164,31 @@ func (c *code) answer(fr *frame, n *node) bool {
 	case KindTrue:
 		return true
 	case KindAnd:
-		for _, k := range n.kids {
+		for _, k := range c.kidsOf(n) {
 			if !c.eval(fr, k) {
 				return false
 			}
 		}
 		return true
 	case KindOr:
-		for _, k := range n.kids {
+		for _, k := range c.kidsOf(n) {
 			if c.eval(fr, k) {
 				return true
 			}
 		}
 	case KindNot:
-		return !c.eval(fr, n.kids[0])
+		return !c.eval(fr, c.kids[n.first])
 	case KindAtom:
-		return n.test(fr)
+		return c.atoms[n.first].test(fr)
 	case KindExists:
 		return c.some(fr, n)
 	}
 	return false
 }
 
-func (n *node) test(fr *frame) bool {
+func (c *code) kidsOf(n *node) []int32 { return c.kids[n.first : n.first+int32(n.count)] }
+
+func (n *comparison) test(fr *frame) bool {
 	if n.fast != fastNone && fr.request != nil {
 		return n.quickly(fr)
 	}
@@ -188,19 +214,20 @@ func (n *node) test(fr *frame) bool {
 
 // some runs a loop over a list.
 func (c *code) some(fr *frame, n *node) bool {
-	v := n.a.read(fr)
+	over := &c.atoms[n.first]
+	v := over.a.read(fr)
 	before := fr.elements[n.loop]
 	found := false
 	switch v.sort {
 	case list:
 		for i := 0; i < len(v.list) && !found; i++ {
 			fr.elements[n.loop] = textValue(v.list[i])
-			found = c.eval(fr, n.kids[0])
+			found = c.eval(fr, over.each)
 		}
 	case other:
 		for _, one := range plainElements(v.any) {
 			fr.elements[n.loop] = anyValue(one)
-			if found = c.eval(fr, n.kids[0]); found {
+			if found = c.eval(fr, over.each); found {
 				break
 			}
 		}

@@ -43,7 +43,7 @@ func (h *Half) Serve(ctx context.Context, listener net.Listener) error {
 		})
 	}
 	server := make(chan error, 1)
-	go func() { server <- h.app.Listener(listener) }()
+	go func() { server <- h.app.Listener(web.Patient(listener)) }()
 
 	var err error
 	select {
