@@ -22,6 +22,7 @@ type policyCommand struct {
 	Diff       policyDiff       `cmd:"" help:"Say every situation in which two policies answer differently."`
 	Properties policyProperties `cmd:"" help:"Prove the properties of a policy for all situations, or show one in which they do not hold."`
 	Build      policyBuild      `cmd:"" help:"Make a bundle. The same policies give the same bytes."`
+	Replay     policyReplay     `cmd:"" help:"Decide what is on record again: who and what would have gained or lost."`
 }
 
 type policyTest struct {

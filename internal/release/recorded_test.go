@@ -1,6 +1,7 @@
 package release
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -96,6 +97,14 @@ func newHistory(t testing.TB, engine *pdp.Engine, seed uint64) *history {
 
 func (h *history) id(kind string, n int) string { return fmt.Sprintf("%s-%d", kind, 1+h.IntN(n)) }
 
+// uuid is an id that is the same each time.
+func (h *history) uuid() (id uuid.UUID) {
+	binary.BigEndian.PutUint64(id[:8], h.Uint64())
+	binary.BigEndian.PutUint64(id[8:], h.Uint64())
+	id[6], id[8] = id[6]&0x0f|0x70, id[8]&0x3f|0x80 // version 7
+	return id
+}
+
 func (h *history) seldom() bool { return h.IntN(40) == 0 }
 
 // question is a request with facts that fit it, more often than not.
@@ -129,7 +138,7 @@ func (h *history) question() (authz.Request, authz.Facts) {
 		r.Context.PortalProfile = client
 		f.Portal = &authz.Portal{Contact: "client", Enabled: h.IntN(3) > 0, Own: h.IntN(2) == 0, Permissions: []string{"view_appointments"}, Features: authz.PortalFeatures}
 	} else if !h.seldom() {
-		f.Member = &authz.Member{ID: uuid.NewString(), User: user, Practice: practice, Status: authz.MemberActive, Owner: h.seldom(),
+		f.Member = &authz.Member{ID: h.uuid().String(), User: user, Practice: practice, Status: authz.MemberActive, Owner: h.seldom(),
 			FullClinicalAccess: h.IntN(6) == 0, BillingEnabled: h.IntN(2) == 0}
 		for _, i := range h.Perm(len(authz.Roles))[:h.IntN(3)] {
 			f.Member.Roles = append(f.Member.Roles, authz.Roles[i])
@@ -174,7 +183,7 @@ func (h *history) clientFacts(f *authz.Facts, client, practice, user string, now
 func (h *history) verdict(t testing.TB) authz.Verdict {
 	r, f := h.question()
 	v := authz.NewVerdict(r, h.engine.Revision(), "")
-	v.At = f.Now
+	v.ID, v.At = h.uuid(), f.Now
 	switch h.IntN(200) {
 	case 0:
 		return v
