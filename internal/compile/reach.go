@@ -60,15 +60,15 @@ func (r Reach) Gained(before, after Side, kinds []authz.Member) (Pairs, error) {
 	p.on = old.On
 	w, _ := p.writer()
 	for _, kind := range kinds {
-		was, is := r.specialised(old, before, kind), r.specialised(young, after, kind)
+		was, is := w.plain(r.specialised(old, before, kind)), w.plain(r.specialised(young, after, kind))
 		if was.key == is.key {
 			continue
 		}
-		never := inward(not(was))
 		common, ways := w.waysOfPairs(is)
 		part := pairsOf{kind: kind}
 		for _, way := range ways {
-			if f := w.plain(and(append([]*Formula{way, never}, common...)...)); f != no {
+			reached := and(append([]*Formula{way}, common...)...)
+			if f := w.plain(and(reached, not(was.given(reached)))); f != no {
 				part.ways = append(part.ways, f)
 			}
 		}
@@ -77,6 +77,37 @@ func (r Reach) Gained(before, after Side, kinds []authz.Member) (Pairs, error) {
 		}
 	}
 	return p, nil
+}
+
+// given is f where known holds: what stands in both need not be asked twice.
+func (f *Formula) given(known *Formula) *Formula {
+	holds := map[string]bool{}
+	for _, k := range conjuncts(known) {
+		holds[k.key] = true
+	}
+	var within func(*Formula) *Formula
+	within = func(g *Formula) *Formula {
+		switch {
+		case holds[g.key]:
+			return yes
+		case holds[not(g).key]:
+			return no
+		}
+		kids := make([]*Formula, len(g.Kids))
+		for i, k := range g.Kids {
+			kids[i] = within(k)
+		}
+		switch g.Kind {
+		case KindAnd:
+			return and(kids...)
+		case KindOr:
+			return or(kids...)
+		case KindNot:
+			return not(kids[0])
+		}
+		return g
+	}
+	return within(f)
 }
 
 // Empty reports that there are no such pairs, whatever the tables hold.

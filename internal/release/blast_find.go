@@ -219,9 +219,15 @@ func (b *blast) count(ctx context.Context, pairs compile.Pairs) (n BlastCount, e
 	}
 	q, err := pairs.Count()
 	if err == nil {
-		err = b.tx.QueryRow(ctx, q.SQL, q.Args...).Scan(&n.Pairs, &n.Members, &n.Clients)
+		err = b.tx.QueryRow(ctx, q.SQL, planned(q)...).Scan(&n.Pairs, &n.Members, &n.Clients)
 	}
 	return n, err
+}
+
+// planned makes Postgres plan for the values at hand: after five times it would
+// make one plan for any, which walks through all pairs.
+func planned(q compile.Query) []any {
+	return append([]any{pgx.QueryExecModeCacheDescribe}, q.Args...)
 }
 
 func (b *blast) page(ctx context.Context, pairs compile.Pairs, after Pair, limit int) ([]Pair, error) {
@@ -232,7 +238,7 @@ func (b *blast) page(ctx context.Context, pairs compile.Pairs, after Pair, limit
 	if err != nil {
 		return nil, err
 	}
-	rows, err := b.tx.Query(ctx, q.SQL, q.Args...)
+	rows, err := b.tx.Query(ctx, q.SQL, planned(q)...)
 	if err != nil {
 		return nil, err
 	}
