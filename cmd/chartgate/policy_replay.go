@@ -154,6 +154,10 @@ func certified(ctx context.Context, name string) (*pdp.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	return certify(ctx, name, bundle)
+}
+
+func certify(ctx context.Context, name string, bundle *pdp.Bundle) (*pdp.Engine, error) {
 	engine, err := pdp.NewEngine(ctx, bundle, pdp.DecisionPath)
 	if err != nil {
 		return nil, err

@@ -116,6 +116,7 @@ func everyPair(t testing.TB, tx pgx.Tx, before, after *pdp.Engine, settings [2]*
 		if err != nil {
 			t.Fatal(err)
 		}
+		about := p[2]
 		ask := func(action, which string, resource authz.Resource) {
 			r := authz.Request{Subject: authz.Subject{Type: authz.SubjectUser, ID: p[1]}, Action: action, Resource: resource}
 			old, young := f, f
@@ -135,13 +136,18 @@ func everyPair(t testing.TB, tx pgx.Tx, before, after *pdp.Engine, settings [2]*
 			}
 			if was.Allow != is.Allow {
 				change := map[bool]string{true: "gained", false: "lost"}[is.Allow]
-				found[strings.Join([]string{p[0], action, which, change, p[1], p[2]}, " ")] = true
+				found[strings.Join([]string{p[0], action, which, change, p[1], about}, " ")] = true
 			}
 		}
 		for action, on := range actions {
 			switch on {
 			case authz.ResourceClient:
 				ask(action, "", client)
+			case authz.ResourcePractice:
+				whole := f
+				about, f.Client, f.Grant = "", nil, nil
+				ask(action, "", authz.Resource{Type: on, ID: p[0]})
+				about, f = p[2], whole
 			case authz.ResourceDocument:
 				ask(action, "", authz.Resource{Type: on, ID: "document-1", Properties: authz.Properties{"client": p[2], "kind": "intake", "recipient": "contact-1"}})
 			case authz.ResourceNote:
