@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"chartgate/bundles"
 	"chartgate/internal/authz"
@@ -55,30 +56,36 @@ func (c *policyBlast) Run(ctx context.Context) error {
 	}
 	bar := newProgress(os.Stderr, "practices")
 	options.Progress = func(n int64) { bar.tell(n, int64(len(c.Practice))) }
-	return c.snapshot(ctx, func(tx pgx.Tx) error {
-		report, err := release.BlastRadius(ctx, tx, before, after, options)
-		bar.clear()
-		if err != nil {
-			return err
-		}
-		if c.JSON {
-			return writeJSON(os.Stdout, report)
-		}
-		printBlast(os.Stdout, report)
-		return nil
+	return c.withPool(ctx, func(pool *pgxpool.Pool) error {
+		return snapshot(ctx, pool, func(tx pgx.Tx) error {
+			report, err := release.BlastRadius(ctx, tx, before, after, options)
+			bar.clear()
+			if err != nil {
+				return err
+			}
+			if c.JSON {
+				return writeJSON(os.Stdout, report)
+			}
+			printBlast(os.Stdout, report)
+			return nil
+		})
 	})
 }
 
-// snapshot runs work on one moment of the database.
-func (f storeFlags) snapshot(ctx context.Context, work func(tx pgx.Tx) error) error {
+func (f storeFlags) withPool(ctx context.Context, work func(pool *pgxpool.Pool) error) error {
 	return f.with(ctx, func(url string) error {
 		pool, err := postgres.Open(ctx, url, "", 2)
 		if err != nil {
 			return err
 		}
 		defer pool.Close()
-		return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, work)
+		return work(pool)
 	})
+}
+
+// snapshot runs work on one moment of the database.
+func snapshot(ctx context.Context, pool *pgxpool.Pool, work func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, work)
 }
 
 // sideOf loads a policy for comparing populations, for which it must be
@@ -152,13 +159,13 @@ type policySettings struct {
 
 // Run prints the difference. It changes nothing.
 func (c *policySettings) Run(ctx context.Context) error {
-	engine, err := policyNamed(ctx, c.Policy)
-	if err != nil {
-		return err
-	}
-	return c.snapshot(ctx, func(tx pgx.Tx) error {
-		preset, overrides, err := release.PracticeSettings(ctx, tx, c.Practice)
-		if err != nil {
+	var preset string
+	var overrides map[string]any
+	return c.withPool(ctx, func(pool *pgxpool.Pool) error {
+		if err := snapshot(ctx, pool, func(tx pgx.Tx) (err error) {
+			preset, overrides, err = release.PracticeSettings(ctx, tx, c.Practice)
+			return err
+		}); err != nil {
 			return err
 		}
 		if c.Preset != "" {
@@ -167,15 +174,24 @@ func (c *policySettings) Run(ctx context.Context) error {
 		if err := c.lay(overrides); err != nil {
 			return err
 		}
-		report, err := release.SettingsDifference(ctx, tx, engine, c.Practice, preset, overrides)
+		if _, err := authz.NewSettings(preset, overrides); err != nil {
+			return err
+		}
+		engine, err := policyNamed(ctx, c.Policy)
 		if err != nil {
 			return err
 		}
-		if c.JSON {
-			return writeJSON(os.Stdout, report)
-		}
-		printSettings(os.Stdout, report)
-		return nil
+		return snapshot(ctx, pool, func(tx pgx.Tx) error {
+			report, err := release.SettingsDifference(ctx, tx, engine, c.Practice, preset, overrides)
+			if err != nil {
+				return err
+			}
+			if c.JSON {
+				return writeJSON(os.Stdout, report)
+			}
+			printSettings(os.Stdout, report)
+			return nil
+		})
 	})
 }
 

@@ -43,6 +43,36 @@ func (c *policyReplay) Run(ctx context.Context) error {
 	if c.Limit < 0 || c.Examples < 1 || c.Examples > release.MaxExamples {
 		return fmt.Errorf("--limit cannot be negative, and --examples goes from 1 to %d", release.MaxExamples)
 	}
+	q := record.Query{Practice: c.Practice, Action: c.Action, From: c.From, To: c.To}
+	if c.File != "" {
+		file, err := record.OpenFile(c.File, q, c.Limit)
+		if err != nil {
+			return fmt.Errorf("--file: %w", err)
+		}
+		defer file.Close()
+		return c.replay(ctx, func() (release.Recorded, error) { return file, nil })
+	}
+	return c.with(ctx, func(url string) error {
+		pool, err := postgres.Open(ctx, url, "", 2)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		var stream *record.Stream
+		defer func() {
+			if stream != nil {
+				stream.Close()
+			}
+		}()
+		return c.replay(ctx, func() (release.Recorded, error) {
+			stream, err = record.OpenStream(ctx, pool, record.Read{Actor: c.Actor, Reason: c.Reason}, q, c.Limit)
+			return stream, err
+		})
+	})
+}
+
+// replay opens the record once the policies are ready to decide.
+func (c *policyReplay) replay(ctx context.Context, open func() (release.Recorded, error)) error {
 	candidate, err := certified(ctx, c.Candidate)
 	if err != nil {
 		return err
@@ -53,31 +83,10 @@ func (c *policyReplay) Run(ctx context.Context) error {
 			return fmt.Errorf("--against: %w", err)
 		}
 	}
-	q := record.Query{Practice: c.Practice, Action: c.Action, From: c.From, To: c.To}
-	if c.File != "" {
-		file, err := record.OpenFile(c.File, q, c.Limit)
-		if err != nil {
-			return fmt.Errorf("--file: %w", err)
-		}
-		defer file.Close()
-		return c.replay(ctx, file, candidate, options)
+	source, err := open()
+	if err != nil {
+		return err
 	}
-	return c.with(ctx, func(url string) error {
-		pool, err := postgres.Open(ctx, url, "", 2)
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
-		stream, err := record.OpenStream(ctx, pool, record.Read{Actor: c.Actor, Reason: c.Reason}, q, c.Limit)
-		if err != nil {
-			return err
-		}
-		defer stream.Close()
-		return c.replay(ctx, stream, candidate, options)
-	})
-}
-
-func (c *policyReplay) replay(ctx context.Context, source release.Recorded, candidate *pdp.Engine, options release.ReplayOptions) error {
 	progress := newProgress(os.Stderr, "replay")
 	options.Progress = progress.tell
 	report, err := release.Replay(ctx, source, candidate, options)

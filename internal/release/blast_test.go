@@ -198,7 +198,9 @@ func reported(t testing.TB, tx pgx.Tx, before, after BlastSide, o BlastOptions) 
 			q.After = page[len(page)-1]
 		}
 		for _, p := range all {
-			members[p.Member], clients[p.Client] = true, true
+			if members[p.Member] = true; p.Client != "" {
+				clients[p.Client] = true
+			}
 			for _, w := range which {
 				key := strings.Join([]string{row.Practice, row.Action, w, row.Change, p.Member, p.Client}, " ")
 				if found[key] {
