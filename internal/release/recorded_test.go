@@ -179,7 +179,7 @@ func (h *history) clientFacts(f *authz.Facts, client, practice, user string, now
 }
 
 // verdict is a question, decided, as it would be recorded. Of two hundred one
-// could not be decided, and one is of somebody's own bundle.
+// could not be decided, one is of somebody's own bundle, and one is a list.
 func (h *history) verdict(t testing.TB) authz.Verdict {
 	r, f := h.question()
 	v := authz.NewVerdict(r, h.engine.Revision(), "")
@@ -190,6 +190,10 @@ func (h *history) verdict(t testing.TB) authz.Verdict {
 	case 1:
 		v.Input = []byte(`{"subject": {"id": "somebody"}}`)
 		v.Exact = authz.Decision{Allow: true, Code: "allowed"}
+		return v
+	case 2:
+		v.Facts, v.Input = f, []byte(`{"listed": ["client-1"]}`)
+		v.Exact = authz.Decision{Code: authz.CodeListed, Bases: []string{}}
 		return v
 	}
 	v.Facts = f
@@ -228,6 +232,9 @@ func (h *history) keep(t testing.TB, n int) stored {
 		}
 		s.verdicts = append(s.verdicts, group...)
 	}
+	if err := spool.Close(); err != nil {
+		t.Fatal(err)
+	}
 	s.segments, _ = filepath.Glob(filepath.Join(folder, "*", "*.seg"))
 	for i, name := range s.segments { // shipping takes them away
 		s.segments[i] = filepath.Join(t.TempDir(), "copy.seg")
@@ -238,6 +245,9 @@ func (h *history) keep(t testing.TB, n int) stored {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	if spool, err = record.OpenSpool(folder, record.Options{SyncInterval: time.Hour}); err != nil {
+		t.Fatal(err)
 	}
 	if err := record.NewShipper(spool, pgtest.PoolAs(t, url, postgres.RoleSidecar)).Drain(t.Context()); err != nil {
 		t.Fatal(err)

@@ -278,11 +278,14 @@ func (w *worker) one(ctx context.Context) error {
 // Why decisions stand apart: no policy on Chartgate's facts made them.
 const (
 	whyOwnBundle   = "a bundle of one's own decided it: its input is not kept"
+	whyList        = "it is a list, not one decision: lists of an edit are seen in its blast radius"
 	whyUnavailable = "it could not be decided: facts or policy could not be had"
 )
 
 func apart(v *record.View) string {
 	switch {
+	case string(v.Code) == authz.CodeListed && !v.Replayable():
+		return whyList
 	case !v.Replayable():
 		return whyOwnBundle
 	case string(v.Code) == authz.CodeUnavailable:

@@ -56,6 +56,10 @@ func (s stored) wanted(t *testing.T, candidate, slow *pdp.Engine, fits func(v *a
 		switch {
 		case fits != nil && !fits(v):
 			continue
+		case v.Exact.Code == authz.CodeListed:
+			c.skipped[whyList]++
+			c.read++
+			continue
 		case v.Input != nil:
 			c.skipped[whyOwnBundle]++
 			c.read++
@@ -130,7 +134,11 @@ func TestReplayOfTheSamePolicyChangesNothing(t *testing.T) {
 		if report.Changed() != 0 || report.Read != 6000 || len(report.Groups) != 0 || report.Replayed < 5800 || report.Unchanged != report.Replayed {
 			t.Errorf("%s: %+v", name, report)
 		}
-		if len(report.NotReplayed) != 2 || report.NotReplayed[0].Decisions+report.NotReplayed[1].Decisions != report.Read-report.Replayed {
+		apart := report.Read - report.Replayed
+		for _, n := range report.NotReplayed {
+			apart -= n.Decisions
+		}
+		if len(report.NotReplayed) != 3 || apart != 0 {
 			t.Errorf("%s: not replayed: %+v", name, report.NotReplayed)
 		}
 		// Only what the policy does not know is left to OPA.
@@ -265,7 +273,7 @@ func TestWhatIsNotOnRecordIsNotGuessed(t *testing.T) {
 	same := variant(t, true)
 	withSettings := int64(0)
 	for _, v := range s.verdicts {
-		if v.Facts.Settings != nil {
+		if v.Facts.Settings != nil && v.Input == nil {
 			withSettings++
 		}
 	}
@@ -392,7 +400,7 @@ func BenchmarkReplay(b *testing.B) {
 	b.Run("OPA", func(b *testing.B) { // a candidate without a program
 		open := func() *record.File { return s.fromFile(b, record.Query{}, 0) }
 		slow := variant(b, false)
-		timed(b, func() int64 { return replayed(b, &again{open(), open, b.N}, slow, ReplayOptions{}).Read })
+		timed(b, func() int64 { return replayed(b, &again{open(), open, min(b.N, 4000)}, slow, ReplayOptions{}).Read })
 	})
 }
 
