@@ -12,16 +12,19 @@ import (
 
 // policyCommand works on a folder of policies.
 type policyCommand struct {
-	Check      policyCheck      `cmd:"" help:"Look at everything that can be known of the policies before they are live."`
-	Watch      policyWatch      `cmd:"" help:"Check again whenever a file changes, and say what changed."`
-	Test       policyTest       `cmd:"" help:"Check the form of the policies and run their cases."`
-	Explain    policyExplain    `cmd:"" help:"Say what is known in a case, what comes out, and which condition stands in the way."`
-	New        policyNew        `cmd:"" help:"Begin something new."`
-	Format     policyFormat     `cmd:"" help:"Write the rules as opa fmt does."`
-	Schema     policySchema     `cmd:"" help:"Print what a rule can read and a table can hold, as JSON Schema."`
-	Diff       policyDiff       `cmd:"" help:"Say every situation in which two policies answer differently."`
-	Properties policyProperties `cmd:"" help:"Prove the properties of a policy for all situations, or show one in which they do not hold."`
-	Build      policyBuild      `cmd:"" help:"Make a bundle. The same policies give the same bytes."`
+	Check       policyCheck      `cmd:"" help:"Look at everything that can be known of the policies before they are live."`
+	Watch       policyWatch      `cmd:"" help:"Check again whenever a file changes, and say what changed."`
+	Test        policyTest       `cmd:"" help:"Check the form of the policies and run their cases."`
+	Explain     policyExplain    `cmd:"" help:"Say what is known in a case, what comes out, and which condition stands in the way."`
+	New         policyNew        `cmd:"" help:"Begin something new."`
+	Format      policyFormat     `cmd:"" help:"Write the rules as opa fmt does."`
+	Schema      policySchema     `cmd:"" help:"Print what a rule can read and a table can hold, as JSON Schema."`
+	Diff        policyDiff       `cmd:"" help:"Say every situation in which two policies answer differently."`
+	Properties  policyProperties `cmd:"" help:"Prove the properties of a policy for all situations, or show one in which they do not hold."`
+	Build       policyBuild      `cmd:"" help:"Make a bundle. The same policies give the same bytes."`
+	Replay      policyReplay     `cmd:"" help:"Decide what is on record again: who and what would have gained or lost."`
+	BlastRadius policyBlast      `cmd:"" help:"Which members would gain or lose which clients, today."`
+	Settings    policySettings   `cmd:"" help:"What other settings would change in a practice. Nothing is written."`
 }
 
 type policyTest struct {

@@ -19,7 +19,7 @@ import (
 // recordCommand is what can be done with the permanent record.
 type recordCommand struct {
 	Verify recordVerify `cmd:"" help:"Follow every chain of the record: finds what was altered, removed, reordered or cut off."`
-	Export recordExport `cmd:"" help:"Write decisions or changes as lines of JSON. The export is on record itself."`
+	Export recordExport `cmd:"" help:"Write decisions or changes as lines of JSON, or decisions as replay reads them. The export is on record itself."`
 	Hold   recordHold   `cmd:"" help:"Legal holds: entries that must not be purged."`
 	Purge  recordPurge  `cmd:"" help:"Remove the entries of a month that need not be kept any longer."`
 }
@@ -101,6 +101,7 @@ type recordExport struct {
 	From     time.Time `format:"2006-01-02" placeholder:"DAY" help:"Not before this day (UTC)."`
 	To       time.Time `format:"2006-01-02" placeholder:"DAY" help:"Before this day (UTC)."`
 	Reason   string    `help:"Why, as the record will say."`
+	Binary   bool      `help:"Write decisions in the record's own form, which 'policy replay --file' reads."`
 	storeFlags
 }
 
@@ -113,8 +114,13 @@ func (c *recordExport) Run(ctx context.Context) error {
 		}
 		defer pool.Close()
 		export := record.ExportDecisions
-		if c.What == "changes" {
+		switch {
+		case c.What == "changes" && c.Binary:
+			return errors.New("--binary is for decisions: changes are written as JSON")
+		case c.What == "changes":
 			export = record.ExportChanges
+		case c.Binary:
+			export = record.ExportBinary
 		}
 		by := record.Read{Actor: c.Actor, Reason: c.Reason}
 		q := record.Query{Practice: c.Practice, Client: c.Client, User: c.User, From: c.From, To: c.To}

@@ -156,6 +156,7 @@ type Reader struct {
 	rest     []byte // records of the group at hand
 	left     uint32
 	settings map[settingsDigest]map[string]any
+	keep     func(settingsDigest, []byte) // told of settings as they stand in the file; may be nil
 }
 
 // NewReader reads the header of from.
@@ -229,6 +230,9 @@ func (r *Reader) nextGroup() error {
 				return err
 			}
 			r.settings[settingsDigest(record[:digestSize])] = settings
+			if r.keep != nil {
+				r.keep(settingsDigest(record[:digestSize]), record[digestSize:])
+			}
 		}
 	}
 	return nil
