@@ -54,7 +54,7 @@ func (c *policyBlast) Run(ctx context.Context) error {
 		}
 		slices.Sort(options.Actions)
 	}
-	bar := newProgress(os.Stderr, "practices")
+	bar := newProgressBar(os.Stderr, "practices")
 	options.Progress = func(n int64) { bar.tell(n, int64(len(c.Practice))) }
 	return c.withPool(ctx, func(pool *pgxpool.Pool) error {
 		return snapshot(ctx, pool, func(tx pgx.Tx) error {

@@ -87,7 +87,7 @@ func (c *policyReplay) replay(ctx context.Context, open func() (release.Recorded
 	if err != nil {
 		return err
 	}
-	progress := newProgress(os.Stderr, "replay")
+	progress := newProgressBar(os.Stderr, "replay")
 	options.Progress = progress.tell
 	report, err := release.Replay(ctx, source, candidate, options)
 	progress.clear()
@@ -182,9 +182,9 @@ func certify(ctx context.Context, name string, bundle *pdp.Bundle) (*pdp.Engine,
 	return engine, nil
 }
 
-// progress draws how far something is, with the time that it will still take:
+// progressBar draws how far something is, with the time that it will still take:
 // as a bar on a terminal, and as a line now and then elsewhere.
-type progress struct {
+type progressBar struct {
 	out      *os.File
 	what     string
 	began    time.Time
@@ -192,13 +192,13 @@ type progress struct {
 	said     time.Time
 }
 
-func newProgress(out *os.File, what string) *progress {
-	return &progress{out: out, what: what, began: time.Now(), said: time.Now(), terminal: term.IsTerminal(int(out.Fd()))}
+func newProgressBar(out *os.File, what string) *progressBar {
+	return &progressBar{out: out, what: what, began: time.Now(), said: time.Now(), terminal: term.IsTerminal(int(out.Fd()))}
 }
 
-func (p *progress) elapsed() time.Duration { return time.Since(p.began) }
+func (p *progressBar) elapsed() time.Duration { return time.Since(p.began) }
 
-func (p *progress) tell(done, total int64) {
+func (p *progressBar) tell(done, total int64) {
 	if !p.terminal && time.Since(p.said) < 5*time.Second {
 		return
 	}
@@ -217,7 +217,7 @@ func (p *progress) tell(done, total int64) {
 	fmt.Fprintln(p.out, line)
 }
 
-func (p *progress) clear() {
+func (p *progressBar) clear() {
 	if p.terminal {
 		fmt.Fprint(p.out, "\r\x1b[K")
 	}

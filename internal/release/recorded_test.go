@@ -22,10 +22,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// edit is a change of one file of the policies: old becomes new, and must be
-// there once.
-type edit struct{ file, old, new string }
-
 // variant is the policy with edits, decided by OPA, or by a program that is not
 // certified where compiled says so.
 func variant(t testing.TB, compiled bool, edits ...edit) *pdp.Engine {
