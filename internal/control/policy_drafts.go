@@ -181,10 +181,10 @@ func runStep(p *policyCall) error {
 	if err != nil {
 		return err
 	}
+	p.c.Set(fiber.HeaderLocation, policyPath+"/drafts/"+url.PathEscape(id)+"/"+url.PathEscape(name))
 	select {
 	case <-ended:
 	case <-time.After(prompt):
-		p.c.Set(fiber.HeaderLocation, policyPath+"/drafts/"+url.PathEscape(id)+"/"+url.PathEscape(name))
 		p.c.Status(http.StatusAccepted)
 	}
 	return p.step(id, name)

@@ -36,11 +36,15 @@ func NewEngines(shipped *pdp.Engine) *Engines {
 	return &Engines{shipped: shipped, loaded: map[string]*pdp.Engine{}}
 }
 
-// In returns the policy that is active where q reads. In a transaction it stays
-// active until that ends.
-func (e *Engines) In(ctx context.Context, q Querier) (*pdp.Engine, error) {
+// In returns the policy that is active where q reads. With hold, q is a
+// transaction that may write, and the policy stays active until that ends.
+func (e *Engines) In(ctx context.Context, q Querier, hold bool) (*pdp.Engine, error) {
 	var release, content string
-	err := q.QueryRow(ctx, selectDeciding).Scan(&release, &content)
+	statement := selectDecides
+	if hold {
+		statement = holdDecides
+	}
+	err := q.QueryRow(ctx, statement).Scan(&release, &content)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return e.shipped, nil

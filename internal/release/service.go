@@ -31,6 +31,7 @@ type Options struct {
 type Shipped struct {
 	Bundle []byte // signed by its single signer
 	Source Source
+	Engine *pdp.Engine // of Bundle; nil: NewService makes one
 }
 
 // Service is the life of releases, from a draft to what decides and back. Each
@@ -59,11 +60,12 @@ func NewService(ctx context.Context, o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shipped policy: %w", err)
 	}
-	engine, err := pdp.NewEngine(ctx, shipped, pdp.DecisionPath)
-	if err != nil {
-		return nil, fmt.Errorf("shipped policy: %w", err)
+	if o.Shipped.Engine == nil {
+		if o.Shipped.Engine, err = pdp.NewEngine(ctx, shipped, pdp.DecisionPath); err != nil {
+			return nil, fmt.Errorf("shipped policy: %w", err)
+		}
 	}
-	return &Service{o: o, shipped: shipped, jobs: newJobs(), engines: NewEngines(engine)}, nil
+	return &Service{o: o, shipped: shipped, jobs: newJobs(), engines: NewEngines(o.Shipped.Engine)}, nil
 }
 
 // Engines are the policies that decide about control's own changes.

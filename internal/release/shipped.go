@@ -9,6 +9,7 @@ import (
 
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
+	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,39 @@ import (
 
 // whyShipped stands in the evidence of what ships with the product.
 const whyShipped = "it ships with the product, whose single signer is the one named exception to four eyes"
+
+// SignShipped signs the bundle that ships with the product with a key of its
+// own, and returns that key's public half; nobody keeps the private one. The
+// seal belongs to no deployment, and pdp.Keys lets that key sign nothing else.
+func SignShipped(archive []byte) (signed, public []byte, err error) {
+	content, err := contentOf(archive)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, err := NewSigner()
+	if err != nil {
+		return nil, nil, err
+	}
+	evidence, err := json.Marshal(Evidence{SingleSigner: whyShipped})
+	if err != nil {
+		return nil, nil, fmt.Errorf("sign bundle: %w", err)
+	}
+	digest, err := Digest(evidence)
+	if err != nil {
+		return nil, nil, err
+	}
+	signed, err = signer.Sign(archive, pdp.Seal{Release: shippedID(content), Revision: 1, Content: content, Author: shippedBy, Approver: shippedBy,
+		Evidence: digest, SingleSigner: whyShipped})
+	if err != nil {
+		return nil, nil, err
+	}
+	public, err = signer.Public()
+	return signed, public, err
+}
+
+func shippedID(content string) string {
+	return "shipped-" + strings.TrimPrefix(content, "sha256:")[:12]
+}
 
 // Begin makes the shipped policy the first active release, and a later one that
 // came with a new version of the product its successor, unless the policy was
@@ -50,7 +84,7 @@ func (s *Service) Begin(ctx context.Context) error {
 
 // ship stores the shipped policy as a release and activates it.
 func (s *Service) ship(ctx context.Context, tx pgx.Tx, a feed.Activation) error {
-	id := "shipped-" + strings.TrimPrefix(s.shipped.Revision, "sha256:")[:12]
+	id := shippedID(s.shipped.Revision)
 	r, err := read(ctx, tx, lockRelease, id)
 	if errors.Is(err, authz.ErrNotFound) {
 		r, err = s.storeShipped(ctx, tx, id)

@@ -10,6 +10,7 @@ import (
 
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
+	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
 
 	"github.com/jackc/pgx/v5"
@@ -22,40 +23,6 @@ const (
 	askAgain    = 100 * time.Millisecond
 )
 
-// Report is what a sidecar says of itself, as far as control acts on it; what
-// else it says is kept and shown.
-type Report struct {
-	Release  string         `json:"release"`
-	Content  string         `json:"content"`
-	Revision int64          `json:"revision"`
-	Serial   int64          `json:"serial"`
-	Prepared []string       `json:"prepared"` // contents that it could swap to at once
-	Refused  []RefusedOne   `json:"refused"`
-	Shadow   *ShadowReport  `json:"shadow"`
-	Rest     map[string]any `json:"-"`
-}
-
-// RefusedOne is a release that a sidecar does not take.
-type RefusedOne struct {
-	Content string `json:"content"`
-	Why     string `json:"why"`
-}
-
-// ShadowReport is what a sidecar saw of a candidate beside the active release.
-type ShadowReport struct {
-	Asked    int64    `json:"asked"`
-	Differs  int64    `json:"differs"`
-	Dropped  int64    `json:"dropped"`
-	Examples []Differ `json:"examples"`
-}
-
-// Differ is a kind of decision that the candidate makes otherwise.
-type Differ struct {
-	Action string `json:"action"`
-	From   string `json:"from"` // code of the active release
-	To     string `json:"to"`   // code of the candidate
-}
-
 // Sidecar is what one last said of itself.
 type Sidecar struct {
 	ID     string
@@ -67,7 +34,7 @@ type Sidecar struct {
 // Report keeps what a sidecar says of itself. Where it saw the candidate decide
 // in a way that nobody has approved, the candidate is taken back.
 func (s *Service) Report(ctx context.Context, id string, text []byte) error {
-	var report Report
+	var report pdp.Report
 	if len(text) > maxReport {
 		return &authz.Problem{Kind: authz.ErrMalformed, Type: "too-large", Status: 413, Detail: fmt.Sprintf("a report may have %d bytes", maxReport)}
 	}
@@ -105,9 +72,9 @@ func (s *Service) Report(ctx context.Context, id string, text []byte) error {
 
 // stop takes the candidate back where a sidecar saw it decide otherwise than
 // was approved.
-func (s *Service) stop(ctx context.Context, tx pgx.Tx, sidecar string, report Report) (bool, error) {
+func (s *Service) stop(ctx context.Context, tx pgx.Tx, sidecar string, report pdp.Report) (bool, error) {
 	a, err := lockActivation(ctx, tx)
-	if err != nil || a.Serial != report.Serial || a.Candidate.Name == "" || a.Stage == feed.StagePrepare {
+	if err != nil || report.Shadow.Candidate != a.Candidate.Content || report.Content != a.Active.Content || a.Stage == feed.StagePrepare {
 		return false, err
 	}
 	r, err := read(ctx, tx, selectRelease, a.Candidate.Name)
@@ -118,7 +85,8 @@ func (s *Service) stop(ctx context.Context, tx pgx.Tx, sidecar string, report Re
 		if expected(r, a.Active.Content, d) {
 			continue
 		}
-		why := fmt.Sprintf("sidecar %s saw %s go from %s to %s, which is not in the difference that was approved", sidecar, d.Action, d.From, d.To)
+		why := fmt.Sprintf("sidecar %s saw %s go from %q to %q in %d decisions, such as %s, which is not in the difference that was approved",
+			sidecar, d.Action, d.From, d.To, d.Count, strings.Join(d.Decisions, ", "))
 		s.o.Log.Error("a candidate was taken back", "release", r.ID, "why", why)
 		return true, withdraw(ctx, tx, shippedBy, &a, why)
 	}
@@ -141,7 +109,7 @@ func (s *Service) awaitReady(ctx context.Context, content string) error {
 			return nil
 		case !time.Now().Before(until):
 			return &authz.Problem{Kind: authz.ErrConflict, Type: "sidecars-not-ready", Extra: map[string]any{"sidecars": late},
-				Detail: fmt.Sprintf("after %v not ready: %s; try again, or force it", s.o.Patience, strings.Join(late[:min(5, len(late))], ", "))}
+				Detail: fmt.Sprintf("%d sidecars do not have the release ready after %v, such as %s: try again, or force it", len(late), s.o.Patience, late[0]["sidecar"])}
 		}
 		select {
 		case <-ctx.Done():
@@ -151,20 +119,20 @@ func (s *Service) awaitReady(ctx context.Context, content string) error {
 	}
 }
 
-func (s *Service) notReady(ctx context.Context, content string) (late []string, refusals []map[string]string, err error) {
+func (s *Service) notReady(ctx context.Context, content string) (late, refusals []map[string]string, err error) {
 	sidecars, err := s.Sidecars(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, sidecar := range sidecars {
-		var report Report
+		var report pdp.Report
 		if sidecar.Age > reportEnds || json.Unmarshal(sidecar.Report, &report) != nil {
 			continue
 		}
-		if i := slices.IndexFunc(report.Refused, func(r RefusedOne) bool { return r.Content == content }); i >= 0 {
+		if i := slices.IndexFunc(report.Refused, func(r pdp.Refusal) bool { return r.Content == content }); i >= 0 {
 			refusals = append(refusals, map[string]string{"sidecar": sidecar.ID, "why": report.Refused[i].Why})
-		} else if !slices.Contains(report.Prepared, content) && report.Content != content {
-			late = append(late, sidecar.ID)
+		} else if !slices.Contains(report.Prepared, content) {
+			late = append(late, map[string]string{"sidecar": sidecar.ID})
 		}
 	}
 	return late, refusals, nil
@@ -192,15 +160,10 @@ func (s *Service) Sidecars(ctx context.Context) ([]Sidecar, error) {
 // expected reports whether the evidence of an approved release says that a
 // decision may go this way. A roll-back goes back to what was approved before,
 // by a difference that nobody has looked at: there any is expected.
-func expected(r *Release, active string, d Differ) bool {
-	if r.State == Retired || r.Evidence.Steps[stepDiff].Against != active {
+func expected(r *Release, active string, d pdp.Difference) bool {
+	found := r.Evidence.Steps[stepDiff]
+	if r.State == Retired || found.Against != active {
 		return true
 	}
-	var found struct {
-		Changes []Differ `json:"changes"`
-	}
-	if err := json.Unmarshal(r.Evidence.Steps[stepDiff].Detail, &found); err != nil {
-		return false
-	}
-	return slices.Contains(found.Changes, d)
+	return d.To != "" && d.From != "" && expects(found.Detail, d.Action, d.From, d.To)
 }

@@ -36,7 +36,8 @@ const (
 
 	// A change rests on the policy that allowed it: the activation cannot change
 	// until the change is committed.
-	selectDeciding = `SELECT release, content FROM activation FOR SHARE`
+	selectDecides = `SELECT release, content FROM activation`
+	holdDecides   = selectDecides + ` FOR SHARE`
 
 	upsertSidecar  = `INSERT INTO sidecars (id, report) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET report = excluded.report, at = clock_timestamp()`
 	selectSidecars = `SELECT id, at, extract(epoch FROM clock_timestamp() - at)::float8, report FROM sidecars ORDER BY id LIMIT $1`

@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"time"
@@ -80,4 +81,21 @@ func runCheck(ctx context.Context, e Examination) (Found, error) {
 	}
 	return Found{Outcome: passedIf(len(findings)+len(detail.Failed) == 0 && len(cases) > 0), Detail: detail,
 		Summary: fmt.Sprintf("%d cases, %d failed; %d findings", len(cases), len(detail.Failed), len(findings))}, nil
+}
+
+// expects reports whether the difference that a step found holds a change of
+// this kind. Detail is what the step diff kept.
+func expects(detail []byte, action, from, to string) bool {
+	var found struct {
+		Changes []struct{ Action, From, To string } `json:"changes"`
+	}
+	if err := json.Unmarshal(detail, &found); err != nil {
+		return false
+	}
+	for _, c := range found.Changes {
+		if c.Action == action && c.From == from && c.To == to {
+			return true
+		}
+	}
+	return false
 }
