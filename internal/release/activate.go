@@ -58,7 +58,7 @@ func (s *Service) Activate(ctx context.Context, by Person, id string, turn Turn)
 	if s.o.Signer == nil {
 		return feed.Activation{}, noKey()
 	}
-	if err := s.Begin(ctx); err != nil {
+	if _, err := s.begin(ctx); err != nil {
 		return feed.Activation{}, err
 	}
 	a, fresh, err := s.announce(ctx, by, id, turn)

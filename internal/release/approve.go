@@ -92,18 +92,18 @@ func (s *Service) fit(ctx context.Context, tx pgx.Tx, r *Release, current []byte
 			return conflict("release-refused", "it cannot be built: "+err.Error())
 		}
 	}
-	engine, err := loadBundle(ctx, raw, r.Content)
+	engine, err := s.engines.load(ctx, raw, r.Content)
 	if err != nil {
 		return conflict("release-refused", "it does not load: "+err.Error())
 	}
-	lost, err := Unmanageable(ctx, engine)
+	lost, err := s.engines.unmanageable(ctx, engine)
 	if err != nil {
 		return conflict("release-refused", "it gives no decision: "+err.Error())
 	}
 	if len(lost) > 0 {
 		return conflict("nobody-could-manage", "under this release nobody could undo it: "+strings.Join(lost[:min(3, len(lost))], "; "))
 	}
-	if _, err := loadBundle(ctx, current, content); err != nil {
+	if _, err := s.engines.load(ctx, current, content); err != nil {
 		return conflict("no-way-back", "the release that is active now would not load again: "+err.Error())
 	}
 	return nil

@@ -28,12 +28,13 @@ type Engines struct {
 
 	mu     sync.Mutex
 	loaded map[string]*pdp.Engine // by content
+	fine   map[string]bool        // contents under which administrators can manage access
 }
 
 // NewEngines returns engines beside the shipped one, which decides while no
 // release is active.
 func NewEngines(shipped *pdp.Engine) *Engines {
-	return &Engines{shipped: shipped, loaded: map[string]*pdp.Engine{}}
+	return &Engines{shipped: shipped, loaded: map[string]*pdp.Engine{}, fine: map[string]bool{}}
 }
 
 // In returns the policy that is active where q reads. With hold, q is a
@@ -53,34 +54,29 @@ func (e *Engines) In(ctx context.Context, q Querier, hold bool) (*pdp.Engine, er
 	case content == e.shipped.Revision():
 		return e.shipped, nil
 	}
-	e.mu.Lock()
-	engine, ok := e.loaded[content]
-	e.mu.Unlock()
-	if ok {
-		return engine, nil
+	engine := e.known(content)
+	if engine == nil {
+		var raw []byte
+		if err = q.QueryRow(ctx, selectBundle, release).Scan(&raw); err == nil {
+			engine, err = e.load(ctx, raw, content)
+		}
 	}
-	if engine, err = load(ctx, q, release, content); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("%w: policy %s of release %s: %w", authz.ErrUnavailable, content, release, err)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.loaded) >= maxEngines {
-		clear(e.loaded)
-	}
-	e.loaded[content] = engine
 	return engine, nil
 }
 
-// load compiles a release's bundle, which must be what it is said to be.
-func load(ctx context.Context, q Querier, release, content string) (*pdp.Engine, error) {
-	var raw []byte
-	if err := q.QueryRow(ctx, selectBundle, release).Scan(&raw); err != nil {
-		return nil, fmt.Errorf("read bundle: %w", err)
-	}
-	return loadBundle(ctx, raw, content)
+// known returns the engine of a content that was loaded before, else nil.
+func (e *Engines) known(content string) *pdp.Engine {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.loaded[content]
 }
 
-func loadBundle(ctx context.Context, raw []byte, content string) (*pdp.Engine, error) {
+// load compiles a bundle, which must be what it is said to be and pass its own
+// checks, and keeps it ready.
+func (e *Engines) load(ctx context.Context, raw []byte, content string) (*pdp.Engine, error) {
 	files, err := contentOf(raw)
 	if err != nil {
 		return nil, err
@@ -88,9 +84,41 @@ func loadBundle(ctx context.Context, raw []byte, content string) (*pdp.Engine, e
 	if files != content {
 		return nil, fmt.Errorf("the bundle's files are %s", files)
 	}
+	if engine := e.known(content); engine != nil {
+		return engine, nil
+	}
 	b, err := pdp.ReadArchive(raw)
 	if err != nil {
 		return nil, err
 	}
-	return pdp.NewChecked(ctx, b)
+	engine, err := pdp.NewChecked(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.loaded) >= maxEngines {
+		clear(e.loaded)
+		clear(e.fine)
+	}
+	e.loaded[content] = engine
+	return engine, nil
+}
+
+// unmanageable is Unmanageable, which need not be asked twice of a policy that
+// is fine.
+func (e *Engines) unmanageable(ctx context.Context, engine *pdp.Engine) ([]string, error) {
+	e.mu.Lock()
+	fine := e.fine[engine.Revision()]
+	e.mu.Unlock()
+	if fine {
+		return nil, nil
+	}
+	lost, err := Unmanageable(ctx, engine)
+	if err == nil && len(lost) == 0 {
+		e.mu.Lock()
+		e.fine[engine.Revision()] = true
+		e.mu.Unlock()
+	}
+	return lost, err
 }

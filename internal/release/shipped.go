@@ -59,7 +59,17 @@ func (s *Service) Begin(ctx context.Context) error {
 	if s.o.Signer == nil {
 		return nil
 	}
-	return postgres.InTx(ctx, s.o.Pool, func(tx pgx.Tx) error {
+	own, err := s.begin(ctx)
+	if err == nil && own != "" {
+		s.o.Log.Info("the policy is one of your own, and another one came with the product: to take that over, make a draft of it",
+			"active", own, "shipped", s.shipped.Revision)
+	}
+	return err
+}
+
+// begin is Begin; own is the release of one's own that stays active, if any.
+func (s *Service) begin(ctx context.Context) (own string, err error) {
+	err = postgres.InTx(ctx, s.o.Pool, func(tx pgx.Tx) error {
 		if err := exec(ctx, tx, "begin", lockDrafts); err != nil {
 			return err
 		}
@@ -73,13 +83,13 @@ func (s *Service) Begin(ctx context.Context) error {
 				return fmt.Errorf("begin: %w", err)
 			}
 			if customised {
-				s.o.Log.Info("the policy is one of your own; a newer one came with the product: to take it over, make a draft from it",
-					"active", a.Active.Name, "shipped", s.shipped.Revision)
+				own = a.Active.Name
 				return nil
 			}
 		}
 		return s.ship(ctx, tx, a)
 	})
+	return own, err
 }
 
 // ship stores the shipped policy as a release and activates it.
