@@ -74,7 +74,7 @@ func (s *Service) Approve(ctx context.Context, by Person, id, evidence string) (
 }
 
 // fit refuses a release that nobody could undo: one under which administrators
-// could not manage access, or a present one that would not load again.
+// could not manage access, or after which there is nothing to go back to.
 func (s *Service) fit(ctx context.Context, tx pgx.Tx, r *Release, current []byte, content string) error {
 	var raw []byte
 	switch r.State {
@@ -103,8 +103,22 @@ func (s *Service) fit(ctx context.Context, tx pgx.Tx, r *Release, current []byte
 	if len(lost) > 0 {
 		return conflict("nobody-could-manage", "under this release nobody could undo it: "+strings.Join(lost[:min(3, len(lost))], "; "))
 	}
-	if _, err := s.engines.load(ctx, current, content); err != nil {
-		return conflict("no-way-back", "the release that is active now would not load again: "+err.Error())
+	return s.wayBack(ctx, tx, current, content)
+}
+
+// wayBack refuses a step after which there would be nothing to go back to: the
+// release that is active now must load again, or else the shipped one.
+func (s *Service) wayBack(ctx context.Context, tx pgx.Tx, current []byte, content string) error {
+	_, err := s.engines.load(ctx, current, content)
+	if err == nil {
+		return nil
+	}
+	raw, missing := readBundle(ctx, tx, shippedID(s.shipped.Revision))
+	if missing == nil {
+		_, missing = s.engines.load(ctx, raw, s.shipped.Revision)
+	}
+	if missing != nil {
+		return conflict("no-way-back", fmt.Sprintf("neither the active release nor the shipped one would load again: %v; %v", err, missing))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"chartgate/internal/pdp"
@@ -83,19 +84,18 @@ func runCheck(ctx context.Context, e Examination) (Found, error) {
 		Summary: fmt.Sprintf("%d cases, %d failed; %d findings", len(cases), len(detail.Failed), len(findings))}, nil
 }
 
-// expects reports whether the difference that a step found holds a change of
-// this kind. Detail is what the step diff kept.
+// expects reports whether the difference that the step diff kept holds a change
+// of this kind.
 func expects(detail []byte, action, from, to string) bool {
-	var found struct {
-		Changes []struct{ Action, From, To string } `json:"changes"`
+	type sentence struct {
+		Actions       []string
+		Before, After string // codes
 	}
+	var found struct{ Access, Wording []sentence }
 	if err := json.Unmarshal(detail, &found); err != nil {
 		return false
 	}
-	for _, c := range found.Changes {
-		if c.Action == action && c.From == from && c.To == to {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(slices.Concat(found.Access, found.Wording), func(s sentence) bool {
+		return slices.Contains(s.Actions, action) && s.Before == from && s.After == to
+	})
 }
