@@ -25,6 +25,14 @@ type policyCommand struct {
 	Replay      policyReplay     `cmd:"" help:"Decide what is on record again: who and what would have gained or lost."`
 	BlastRadius policyBlast      `cmd:"" help:"Which members would gain or lose which clients, today."`
 	Settings    policySettings   `cmd:"" help:"What other settings would change in a practice. Nothing is written."`
+
+	Submit   policySubmit   `cmd:"" help:"Send a folder of policies to control as a draft, and have all steps run on it."`
+	Releases policyReleases `cmd:"" help:"List drafts and releases, and which one is active."`
+	Approve  policyApprove  `cmd:"" help:"Show the evidence of a draft of somebody else; with its digest, approve and sign it."`
+	Activate policyActivate `cmd:"" help:"Let an approved release decide: at once, in the shadow, or for a share of the practices."`
+	Withdraw policyWithdraw `cmd:"" help:"Take a candidate back."`
+	Rollback policyRollback `cmd:"" help:"Activate an earlier release again."`
+	Keygen   policyKeygen   `cmd:"" help:"Make the key that control signs releases with, and its public half for sidecars."`
 }
 
 type policyTest struct {

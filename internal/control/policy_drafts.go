@@ -17,7 +17,7 @@ import (
 // prompt is how long a step may take before its call is answered without it.
 const prompt = 2 * time.Second
 
-var draftStates = []release.State{release.Draft, release.Verified, release.Reviewed}
+var draftStates = []release.State{release.StateDraft, release.StateVerified, release.StateReviewed}
 
 // draftView is a draft with its source: what a PUT replaces, and more.
 type draftView struct {

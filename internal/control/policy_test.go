@@ -51,7 +51,7 @@ func policyDesk(t *testing.T, edits ...func(*Options)) (*desk, *release.Signer) 
 		}
 		o.Releases, err = release.NewService(t.Context(), release.Options{Pool: o.Pool, Deployment: deployment.ID.String(), Signer: signer, Settle: o.Settle,
 			Shipped: release.Shipped{Bundle: bundles.Default, Source: source, Engine: policy},
-			Steps:   []release.Step{{Name: "check", For: release.Verified, About: "it", Run: found}, {Name: "diff", For: release.Reviewed, About: "it", Run: found}}})
+			Steps:   []release.Gate{{Name: "check", For: release.StateVerified, About: "it", Run: found}, {Name: "diff", For: release.StateReviewed, About: "it", Run: found}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -113,7 +113,7 @@ func setup(t *testing.T, edits ...func(*Options)) *desk {
 	d := &desk{t: t, db: db, key: staticKey, actor: "admin-1"}
 	settle := func(context.Context) error { d.settled.Add(1); return nil }
 	releases, err := release.NewService(t.Context(), release.Options{Pool: pool, Deployment: deployment.ID.String(), Shipped: release.Shipped{Bundle: bundles.Default, Engine: policy},
-		Steps: release.StepsOfRelease, Settle: settle})
+		Steps: release.Gates, Settle: settle})
 	if err != nil {
 		t.Fatal(err)
 	}

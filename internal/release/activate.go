@@ -93,7 +93,7 @@ func (s *Service) announce(ctx context.Context, by Person, id string, turn Turn)
 		if err != nil {
 			return err
 		}
-		if r.State == Active && turn.Stage == StageAll && by.ID != "" {
+		if r.State == StateActive && turn.Stage == StageAll && by.ID != "" {
 			return nil
 		}
 		t, err := next(r.State, turn.verb())
@@ -107,7 +107,7 @@ func (s *Service) announce(ctx context.Context, by Person, id string, turn Turn)
 			return &authz.Problem{Kind: authz.ErrConflict, Type: "candidate-there", Extra: map[string]any{"candidate": a.Candidate.Name},
 				Detail: fmt.Sprintf("release %s is on its way already: activate it, or take it back, first", a.Candidate.Name)}
 		}
-		if r.State == Approved && r.Evidence.against(s.o.Steps) != a.Active.Content {
+		if r.State == StateApproved && r.Evidence.against(s.o.Steps) != a.Active.Content {
 			return stale("another release was activated since this one was compared with the active one: make a draft of it, and have that approved")
 		}
 		current, content, err := s.active(ctx, tx)
@@ -195,7 +195,7 @@ func (s *Service) advance(ctx context.Context, by Person, candidate feed.Release
 
 // activate makes r the release that decides; the one before it is retired.
 func (s *Service) activate(ctx context.Context, tx pgx.Tx, by Person, r *Release, t Transition, a *feed.Activation, forced bool) error {
-	retire, err := next(Active, DoRetire)
+	retire, err := next(StateActive, DoRetire)
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (s *Service) activate(ctx context.Context, tx pgx.Tx, by Person, r *Release
 	}
 	return note(ctx, tx, by.ID, DoActivate,
 		map[string]any{"release": before.Name, "content": before.Content, "revision": before.Revision},
-		map[string]any{"release": r.ID, "content": r.Content, "revision": r.Revision, "rollback": r.State == Retired, "forced": forced})
+		map[string]any{"release": r.ID, "content": r.Content, "revision": r.Revision, "rollback": r.State == StateRetired, "forced": forced})
 }
 
 // Withdraw takes the candidate back; the active release decides alone again.

@@ -20,7 +20,7 @@ func (s *Service) Approve(ctx context.Context, by Person, id, evidence string) (
 	if s.o.Signer == nil {
 		return nil, noKey()
 	}
-	if r, err := s.Get(ctx, id); err == nil && r.State == Approved && r.Approver == by.ID && r.EvidenceDigest == evidence {
+	if r, err := s.Get(ctx, id); err == nil && r.State == StateApproved && r.Approver == by.ID && r.EvidenceDigest == evidence {
 		return r, nil
 	}
 	var r *Release
@@ -28,7 +28,7 @@ func (s *Service) Approve(ctx context.Context, by Person, id, evidence string) (
 		if was.EvidenceDigest != evidence {
 			return changedMeanwhile("the evidence is another than the one that was seen")
 		}
-		if supported := was.Evidence.supports(was.Content, s.o.Steps); supported != Reviewed {
+		if supported := was.Evidence.supports(was.Content, s.o.Steps); supported != StateReviewed {
 			return stale("some step has not passed in this version of Chartgate: run the steps again")
 		}
 		current, content, err := s.active(ctx, tx)
@@ -78,7 +78,7 @@ func (s *Service) Approve(ctx context.Context, by Person, id, evidence string) (
 func (s *Service) fit(ctx context.Context, tx pgx.Tx, r *Release, current []byte, content string) error {
 	var raw []byte
 	switch r.State {
-	case Approved, Retired:
+	case StateApproved, StateRetired:
 		var err error
 		if raw, err = readBundle(ctx, tx, r.ID); err != nil {
 			return err

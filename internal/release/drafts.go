@@ -26,7 +26,7 @@ func (s *Service) Create(ctx context.Context, by Person, title, base string, sou
 	if err := checkTitle(title); err != nil {
 		return nil, err
 	}
-	made, err := next(Absent, DoCreate)
+	made, err := next(StateAbsent, DoCreate)
 	if err != nil {
 		return nil, err
 	}

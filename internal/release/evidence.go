@@ -114,9 +114,9 @@ func Digest(text []byte) (string, error) {
 }
 
 // supports is the state that the evidence carries a draft of this content to.
-func (e Evidence) supports(content string, steps []Step) State {
+func (e Evidence) supports(content string, steps []Gate) State {
 	against := ""
-	for _, needed := range []State{Verified, Reviewed} {
+	for _, needed := range []State{StateVerified, StateReviewed} {
 		for _, step := range steps {
 			if step.For != needed {
 				continue
@@ -125,28 +125,28 @@ func (e Evidence) supports(content string, steps []Step) State {
 			if found.Outcome != Passed || found.Content != content || content == "" {
 				return before(needed)
 			}
-			if needed == Reviewed && against != "" && found.Against != against {
-				return Verified // compared with two different policies
+			if needed == StateReviewed && against != "" && found.Against != against {
+				return StateVerified // compared with two different policies
 			}
-			if needed == Reviewed {
+			if needed == StateReviewed {
 				against = found.Against
 			}
 		}
 	}
-	return Reviewed
+	return StateReviewed
 }
 
 func before(s State) State {
-	if s == Verified {
-		return Draft
+	if s == StateVerified {
+		return StateDraft
 	}
-	return Verified
+	return StateVerified
 }
 
 // against is the content that a reviewed release was compared with.
-func (e Evidence) against(steps []Step) string {
+func (e Evidence) against(steps []Gate) string {
 	for _, step := range steps {
-		if step.For == Reviewed {
+		if step.For == StateReviewed {
 			return e.Steps[step.Name].Against
 		}
 	}

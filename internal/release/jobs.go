@@ -84,7 +84,7 @@ type Period struct{ From, To time.Time }
 type job struct {
 	*Service
 	id, run     string
-	step        Step
+	step        Gate
 	by          Person
 	content     string
 	done, total atomic.Int64
@@ -112,7 +112,7 @@ func (s *Service) Start(ctx context.Context, by Person, id, name string, period 
 	var source Source
 	var active []byte
 	verb := DoCheck
-	if step.For == Reviewed {
+	if step.For == StateReviewed {
 		verb = DoCompare
 	}
 	err = s.change(ctx, by, id, verb, nil, func(tx pgx.Tx, was *Release, t Transition) error {
@@ -132,7 +132,7 @@ func (s *Service) Start(ctx context.Context, by Person, id, name string, period 
 		now := time.Now().UTC().Truncate(time.Microsecond)
 		j.content = was.Content
 		begun = Finished{Outcome: Running, Content: was.Content, By: by.ID, StartedAt: now, Run: j.run, BeatAt: &now}
-		if step.For == Reviewed {
+		if step.For == StateReviewed {
 			begun.Against = against
 		}
 		was.Evidence.Steps[name] = begun
@@ -159,13 +159,13 @@ func (f Finished) alive() bool {
 	return f.Outcome == Running && f.BeatAt != nil && time.Since(*f.BeatAt) < beatEnds
 }
 
-func (s *Service) step(name string) (Step, error) {
+func (s *Service) step(name string) (Gate, error) {
 	for _, step := range s.o.Steps {
 		if step.Name == name {
 			return step, nil
 		}
 	}
-	return Step{}, noRelease()
+	return Gate{}, noRelease()
 }
 
 // active is the bundle of the release that decides, and its content.
@@ -285,7 +285,7 @@ func (j *job) finish(ctx context.Context, end Finished) error {
 		r.Evidence.Steps[j.step.Name] = end
 		was, to := r.standing(), r.State
 		for supported := r.Evidence.supports(r.Content, j.o.Steps); slices.Index(States, to) < slices.Index(States, supported); {
-			t, err := next(to, map[State]Verb{Draft: DoVerify, Verified: DoReview}[to])
+			t, err := next(to, map[State]Verb{StateDraft: DoVerify, StateVerified: DoReview}[to])
 			if err != nil {
 				return err
 			}

@@ -48,11 +48,11 @@ func says(e Examination, word string) bool {
 	return strings.Contains(string(text[:n]), word)
 }
 
-var quick = []Step{
-	{Name: stepCheck, For: Verified, Run: func(_ context.Context, e Examination) (Found, error) {
+var quick = []Gate{
+	{Name: stepCheck, For: StateVerified, Run: func(_ context.Context, e Examination) (Found, error) {
 		return Found{Outcome: passedIf(!says(e, "WRONG")), Summary: "looked"}, nil
 	}},
-	{Name: stepDiff, For: Reviewed, Run: func(_ context.Context, e Examination) (Found, error) {
+	{Name: stepDiff, For: StateReviewed, Run: func(_ context.Context, e Examination) (Found, error) {
 		if says(e, "UNKNOWN") {
 			return Found{Outcome: Undecided, Summary: "cannot say"}, nil
 		}
@@ -144,7 +144,7 @@ func (l *lab) reviewed(remark string) *Release {
 	for _, step := range l.o.Steps {
 		l.step(r.ID, step.Name)
 	}
-	if r = l.must(l.Get(l.t.Context(), r.ID)); r.State != Reviewed {
+	if r = l.must(l.Get(l.t.Context(), r.ID)); r.State != StateReviewed {
 		l.t.Fatalf("%s is %s: %s", remark, r.State, r.EvidenceText)
 	}
 	return r
@@ -231,7 +231,7 @@ func TestTransitionsAreThoseOfTheTable(t *testing.T) {
 			if r == nil {
 				r = l.in(state, name)
 			}
-			if verb == DoWithdraw && (state == Approved || state == Retired) {
+			if verb == DoWithdraw && (state == StateApproved || state == StateRetired) {
 				if err := do[DoStage](r); err != nil {
 					t.Fatal(err)
 				}
@@ -242,8 +242,8 @@ func TestTransitionsAreThoseOfTheTable(t *testing.T) {
 			after, gone := l.Get(t.Context(), r.ID)
 			want, refusal := next(state, verb)
 			switch tried++; {
-			case state == Active && verb == DoActivate: // what is active already stays so
-				if err != nil || after.State != Active {
+			case state == StateActive && verb == DoActivate: // what is active already stays so
+				if err != nil || after.State != StateActive {
 					t.Errorf("%s: %v, %s", name, err, after.State)
 				}
 			case refusal != nil:
@@ -359,14 +359,14 @@ func TestEvidenceIsOfOneSource(t *testing.T) {
 	any := func(int64) bool { return true }
 	r := l.reviewed("stale")
 	edited := l.must(l.Edit(t.Context(), author, r.ID, r.Title, sourceOf(t, "stale and edited"), any))
-	if edited.State != Draft || len(edited.Evidence.Steps) != 0 || edited.Version != r.Version+1 {
+	if edited.State != StateDraft || len(edited.Evidence.Steps) != 0 || edited.Version != r.Version+1 {
 		t.Errorf("%+v", edited)
 	}
 	if _, err := l.Edit(t.Context(), author, r.ID, r.Title, sourceOf(t, "x"), func(v int64) bool { return v == r.Version }); err == nil {
 		t.Error("an older version is replaced")
 	}
 
-	l.in(Active, "the next one")
+	l.in(StateActive, "the next one")
 	late := l.reviewed("late")
 	l.activate(l.approved("quicker").ID)
 	_, err := l.Approve(t.Context(), approver, late.ID, late.EvidenceDigest)
@@ -385,12 +385,12 @@ func TestEvidenceIsOfOneSource(t *testing.T) {
 	}
 	unknown = l.must(l.Get(t.Context(), unknown.ID))
 	_, err = l.Approve(t.Context(), approver, unknown.ID, unknown.EvidenceDigest)
-	if l.refused(err, "release-state"); unknown.State != Verified {
+	if l.refused(err, "release-state"); unknown.State != StateVerified {
 		t.Errorf("undecided, and %s", unknown.State)
 	}
 	wrong := l.draft("WRONG")
 	l.step(wrong.ID, stepDiff)
-	if found := l.step(wrong.ID, stepCheck); found.Outcome != Refused || l.must(l.Get(t.Context(), wrong.ID)).State != Draft {
+	if found := l.step(wrong.ID, stepCheck); found.Outcome != Refused || l.must(l.Get(t.Context(), wrong.ID)).State != StateDraft {
 		t.Errorf("%+v", found)
 	}
 	broken := sourceOf(t, "broken")

@@ -18,7 +18,7 @@ type Options struct {
 	Deployment string        // whose releases these are: the database's id
 	Signer     *Signer       // nil: drafts and their steps only
 	Shipped    Shipped
-	Steps      []Step
+	Steps      []Gate
 	// Settle returns once no sidecar can answer any more by what a transaction
 	// that committed before the call took away (promise P2).
 	Settle func(ctx context.Context) error
@@ -72,4 +72,4 @@ func NewService(ctx context.Context, o Options) (*Service, error) {
 func (s *Service) Engines() *Engines { return s.engines }
 
 // Steps are the names of the steps, in their order.
-func (s *Service) Steps() []Step { return s.o.Steps }
+func (s *Service) Steps() []Gate { return s.o.Steps }

@@ -139,7 +139,7 @@ func (s *Service) storeShipped(ctx context.Context, tx pgx.Tx, id string) (*Rele
 	if err != nil {
 		return nil, fmt.Errorf("shipped policy: %w", err)
 	}
-	r := &Release{ID: id, State: Retired, Author: shippedBy, Approver: shippedBy, Content: s.shipped.Revision}
+	r := &Release{ID: id, State: StateRetired, Author: shippedBy, Approver: shippedBy, Content: s.shipped.Revision}
 	if err := r.readEvidence(evidence); err != nil {
 		return nil, err
 	}

@@ -162,7 +162,7 @@ func (s *Service) Sidecars(ctx context.Context) ([]Sidecar, error) {
 // by a difference that nobody has looked at: there any is expected.
 func expected(r *Release, active string, d pdp.Difference) bool {
 	found := r.Evidence.Steps[stepDiff]
-	if r.State == Retired || found.Against != active {
+	if r.State == StateRetired || found.Against != active {
 		return true
 	}
 	return d.To != "" && d.From != "" && expects(found.Detail, d.Action, d.From, d.To)

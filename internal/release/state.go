@@ -13,19 +13,19 @@ import (
 // decides, and out of use again.
 type State string
 
-// The states, in their order. Absent is that of a release that is not there.
+// The states, in their order. StateAbsent is that of a release that is not there.
 const (
-	Absent   State = ""
-	Draft    State = "draft"    // may be changed
-	Verified State = "verified" // every step that judges it alone has passed
-	Reviewed State = "reviewed" // every step that compares it with the active release has passed
-	Approved State = "approved" // another person approved it: signed, and never changed again
-	Active   State = "active"   // it decides
-	Retired  State = "retired"  // it decided once; activated again, that is a roll-back
+	StateAbsent   State = ""
+	StateDraft    State = "draft"    // may be changed
+	StateVerified State = "verified" // every step that judges it alone has passed
+	StateReviewed State = "reviewed" // every step that compares it with the active release has passed
+	StateApproved State = "approved" // another person approved it: signed, and never changed again
+	StateActive   State = "active"   // it decides
+	StateRetired  State = "retired"  // it decided once; activated again, that is a roll-back
 )
 
 // States lists them all, in their order.
-var States = []State{Draft, Verified, Reviewed, Approved, Active, Retired}
+var States = []State{StateDraft, StateVerified, StateReviewed, StateApproved, StateActive, StateRetired}
 
 // Verb is what is done to a release.
 type Verb string
@@ -70,33 +70,33 @@ type Transition struct {
 // Transitions is the whole life of a release. What is not in it is refused; the
 // drawing in README.md shows the same lines.
 var Transitions = []Transition{
-	{Absent, DoCreate, Drafter, Draft},
+	{StateAbsent, DoCreate, Drafter, StateDraft},
 
-	{Draft, DoEdit, Author, Draft},
-	{Verified, DoEdit, Author, Draft},
-	{Reviewed, DoEdit, Author, Draft},
-	{Draft, DoDelete, Drafter, Absent},
-	{Verified, DoDelete, Drafter, Absent},
-	{Reviewed, DoDelete, Drafter, Absent},
+	{StateDraft, DoEdit, Author, StateDraft},
+	{StateVerified, DoEdit, Author, StateDraft},
+	{StateReviewed, DoEdit, Author, StateDraft},
+	{StateDraft, DoDelete, Drafter, StateAbsent},
+	{StateVerified, DoDelete, Drafter, StateAbsent},
+	{StateReviewed, DoDelete, Drafter, StateAbsent},
 
-	{Draft, DoCheck, Drafter, Draft},
-	{Verified, DoCheck, Drafter, Draft},
-	{Reviewed, DoCheck, Drafter, Draft},
-	{Draft, DoCompare, Drafter, Draft},
-	{Verified, DoCompare, Drafter, Verified},
-	{Reviewed, DoCompare, Drafter, Verified},
-	{Draft, DoVerify, Control, Verified},
-	{Verified, DoReview, Control, Reviewed},
+	{StateDraft, DoCheck, Drafter, StateDraft},
+	{StateVerified, DoCheck, Drafter, StateDraft},
+	{StateReviewed, DoCheck, Drafter, StateDraft},
+	{StateDraft, DoCompare, Drafter, StateDraft},
+	{StateVerified, DoCompare, Drafter, StateVerified},
+	{StateReviewed, DoCompare, Drafter, StateVerified},
+	{StateDraft, DoVerify, Control, StateVerified},
+	{StateVerified, DoReview, Control, StateReviewed},
 
-	{Reviewed, DoApprove, Another, Approved},
+	{StateReviewed, DoApprove, Another, StateApproved},
 
-	{Approved, DoStage, Approver, Approved},
-	{Retired, DoStage, Approver, Retired},
-	{Approved, DoWithdraw, Stopper, Approved},
-	{Retired, DoWithdraw, Stopper, Retired},
-	{Approved, DoActivate, Approver, Active},
-	{Retired, DoActivate, Approver, Active},
-	{Active, DoRetire, Control, Retired},
+	{StateApproved, DoStage, Approver, StateApproved},
+	{StateRetired, DoStage, Approver, StateRetired},
+	{StateApproved, DoWithdraw, Stopper, StateApproved},
+	{StateRetired, DoWithdraw, Stopper, StateRetired},
+	{StateApproved, DoActivate, Approver, StateActive},
+	{StateRetired, DoActivate, Approver, StateActive},
+	{StateActive, DoRetire, Control, StateRetired},
 }
 
 // next returns where verb leads from a state.

@@ -13,9 +13,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Step is one look at a draft. Every step of StepsOfRelease must pass before a
+// Gate is one step that looks at a draft. Every one of Gates must pass before a
 // draft can be approved.
-type Step struct {
+type Gate struct {
 	Name  string
 	For   State // Verified: it judges the draft alone; Reviewed: it compares it with the active release
 	About string
@@ -54,11 +54,11 @@ const stepCheck = "check"
 // stepDiff says which decisions are expected to come out otherwise.
 const stepDiff = "diff"
 
-// StepsOfRelease are the steps of every draft, in the order in which they are
+// Gates are the steps of every draft, in the order in which they are
 // best run.
-var StepsOfRelease = []Step{
-	{Name: stepCheck, For: Verified, About: "form, types and lint, and every case", Run: runCheck},
-	{Name: "administrators", For: Verified, About: "administrators can still manage access under every setting", Run: runKeepers},
+var Gates = []Gate{
+	{Name: stepCheck, For: StateVerified, About: "form, types and lint, and every case", Run: runCheck},
+	{Name: "administrators", For: StateVerified, About: "administrators can still manage access under every setting", Run: runKeepers},
 }
 
 func runCheck(ctx context.Context, e Examination) (Found, error) {

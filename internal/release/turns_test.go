@@ -78,7 +78,7 @@ func TestRollbackIsSignedAnew(t *testing.T) {
 	step(a.ID)
 	step(b.ID)
 	step(first.Active.Name)
-	if states := []State{l.must(l.Get(t.Context(), a.ID)).State, l.must(l.Get(t.Context(), b.ID)).State}; !slices.Equal(states, []State{Retired, Retired}) {
+	if states := []State{l.must(l.Get(t.Context(), a.ID)).State, l.must(l.Get(t.Context(), b.ID)).State}; !slices.Equal(states, []State{StateRetired, StateRetired}) {
 		t.Errorf("%v", states)
 	}
 	var rows, rollbacks int
@@ -105,7 +105,7 @@ func TestSidecarsPrepareFirst(t *testing.T) {
 	}
 	l.report("sidecar-2", pdp.Report{Refused: []pdp.Refusal{{Release: r.ID, Content: r.Content, Why: "signed by another key"}}})
 	p = l.refused(try(all), "sidecars-refuse")
-	if !strings.Contains(p.Detail, "signed by another key") || l.now().Candidate.Name != "" || l.must(l.Get(t.Context(), r.ID)).State != Approved {
+	if !strings.Contains(p.Detail, "signed by another key") || l.now().Candidate.Name != "" || l.must(l.Get(t.Context(), r.ID)).State != StateApproved {
 		t.Errorf("%v, %+v", p, l.now())
 	}
 	if err := try(Turn{Stage: feed.StageShadow, Force: true}); err != nil {
@@ -227,7 +227,7 @@ func TestControlFollowsTheActivation(t *testing.T) {
 	if err := l.Begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r := l.in(Active, "followed")
+	r := l.in(StateActive, "followed")
 	next := l.approved("next")
 	if e, err := in(); err != nil || e.Revision() != r.Content {
 		t.Errorf("%v", err)
@@ -329,7 +329,7 @@ func TestProductUpgrade(t *testing.T) {
 	if second.Active.Content == first.Active.Content || second.Active.Revision <= first.Active.Revision || second.Serial <= first.Serial {
 		t.Errorf("%+v after %+v", second, first)
 	}
-	l.in(Active, "customised")
+	l.in(StateActive, "customised")
 	own := l.now()
 	if err := upgraded("version 3").Begin(t.Context()); err != nil || l.now() != own {
 		t.Errorf("a policy of one's own is replaced: %+v, %v", l.now(), err)

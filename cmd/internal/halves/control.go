@@ -103,7 +103,7 @@ func openReleases(ctx context.Context, c Config, pool *pgxpool.Pool, deployment 
 		shipped.Engine = c.Engine
 	}
 	releases, err := release.NewService(ctx, release.Options{Pool: pool, Deployment: deployment.ID.String(), Signer: c.Signer,
-		Shipped: shipped, Steps: release.StepsOfRelease, Settle: settle, Log: c.Log})
+		Shipped: shipped, Steps: release.Gates, Settle: settle, Log: c.Log})
 	if err != nil {
 		return nil, nil, err
 	}
