@@ -170,19 +170,19 @@ func (l *lab) in(state State, remark string) *Release {
 	l.t.Helper()
 	var r *Release
 	switch state {
-	case Draft:
+	case StateDraft:
 		r = l.draft(remark)
-	case Verified:
+	case StateVerified:
 		r = l.draft(remark)
 		l.step(r.ID, stepCheck)
-	case Reviewed:
+	case StateReviewed:
 		r = l.reviewed(remark)
-	case Approved:
+	case StateApproved:
 		r = l.approved(remark)
-	case Active:
+	case StateActive:
 		r = l.approved(remark)
 		l.activate(r.ID)
-	case Retired:
+	case StateRetired:
 		r = l.approved(remark)
 		l.activate(r.ID)
 		l.activate(l.approved(remark + " and another").ID)
@@ -253,7 +253,7 @@ func TestTransitionsAreThoseOfTheTable(t *testing.T) {
 				}
 			case err != nil:
 				t.Errorf("%s: %v", name, err)
-			case want.To == Absent:
+			case want.To == StateAbsent:
 				if !errors.Is(gone, authz.ErrNotFound) {
 					t.Errorf("%s: it is still there", name)
 				}

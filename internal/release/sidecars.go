@@ -82,7 +82,7 @@ func (s *Service) stop(ctx context.Context, tx pgx.Tx, sidecar string, report pd
 		return false, err
 	}
 	for _, d := range report.Shadow.Examples {
-		if expected(r, a.Active.Content, d) {
+		if foreseen(r, a.Active.Content, d) {
 			continue
 		}
 		why := fmt.Sprintf("sidecar %s saw %s go from %q to %q in %d decisions, such as %s, which is not in the difference that was approved",
@@ -157,10 +157,10 @@ func (s *Service) Sidecars(ctx context.Context) ([]Sidecar, error) {
 	return list, nil
 }
 
-// expected reports whether the evidence of an approved release says that a
+// foreseen reports whether the evidence of an approved release says that a
 // decision may go this way. A roll-back goes back to what was approved before,
 // by a difference that nobody has looked at: there any is expected.
-func expected(r *Release, active string, d pdp.Difference) bool {
+func foreseen(r *Release, active string, d pdp.Difference) bool {
 	found := r.Evidence.Steps[stepDiff]
 	if r.State == StateRetired || found.Against != active {
 		return true
