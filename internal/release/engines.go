@@ -29,12 +29,14 @@ type Engines struct {
 	mu     sync.Mutex
 	loaded map[string]*pdp.Engine // by content
 	fine   map[string]bool        // contents under which administrators can manage access
+	raw    map[string]bool        // contents that nobody has tried to certify yet
+	fresh  chan *pdp.Engine       // and their engines
 }
 
 // NewEngines returns engines beside the shipped one, which decides while no
 // release is active.
 func NewEngines(shipped *pdp.Engine) *Engines {
-	return &Engines{shipped: shipped, loaded: map[string]*pdp.Engine{}, fine: map[string]bool{}}
+	return &Engines{shipped: shipped, loaded: map[string]*pdp.Engine{}, fine: map[string]bool{}, raw: map[string]bool{}, fresh: make(chan *pdp.Engine, maxEngines)}
 }
 
 // In returns the policy that is active where q reads. With hold, q is a
@@ -100,9 +102,38 @@ func (e *Engines) load(ctx context.Context, raw []byte, content string) (*pdp.En
 	if len(e.loaded) >= maxEngines {
 		clear(e.loaded)
 		clear(e.fine)
+		clear(e.raw)
 	}
 	e.loaded[content] = engine
+	select {
+	case e.fresh <- engine:
+		e.raw[content] = true
+	default: // it stays with OPA
+	}
 	return engine, nil
+}
+
+// certifyAll tries to certify what is loaded, until ctx ends: lists need the
+// program, decisions are quicker by it.
+func (e *Engines) certifyAll(ctx context.Context, certify func(context.Context, *pdp.Engine)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case engine := <-e.fresh:
+			certify(ctx, engine)
+			e.mu.Lock()
+			delete(e.raw, engine.Revision())
+			e.mu.Unlock()
+		}
+	}
+}
+
+// settled reports that no certification of this content is under way.
+func (e *Engines) settled(content string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.raw[content]
 }
 
 // unmanageable is Unmanageable, which need not be asked twice of a policy that

@@ -44,8 +44,12 @@ func newJobs() *jobs {
 	return j
 }
 
-// Run owns the steps: when ctx ends it ends them, and waits for them.
+// Run owns the steps: when ctx ends it ends them, and waits for them. Meanwhile
+// it certifies the releases that decide here.
 func (s *Service) Run(ctx context.Context) error {
+	if s.o.Certify != nil {
+		s.engines.certifyAll(ctx, s.o.Certify)
+	}
 	<-ctx.Done()
 	s.jobs.mu.Lock()
 	s.jobs.ended = true

@@ -22,7 +22,9 @@ type Options struct {
 	// Settle returns once no sidecar can answer any more by what a transaction
 	// that committed before the call took away (promise P2).
 	Settle func(ctx context.Context) error
-	Log    *slog.Logger
+	// Certify lets a program decide and make lists where it can; nil: OPA decides.
+	Certify func(context.Context, *pdp.Engine)
+	Log     *slog.Logger
 
 	Patience time.Duration // how long sidecars may take to have a candidate ready; 0: 10 s
 }

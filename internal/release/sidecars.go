@@ -105,8 +105,8 @@ func (s *Service) awaitReady(ctx context.Context, content string) error {
 		case len(refusals) > 0:
 			return &authz.Problem{Kind: authz.ErrConflict, Type: "sidecars-refuse", Extra: map[string]any{"sidecars": refusals},
 				Detail: fmt.Sprintf("%d sidecars refuse the release: %s", len(refusals), refusals[0]["why"])}
-		case len(late) == 0:
-			return nil
+		case len(late) == 0 && (s.o.Certify == nil || s.engines.settled(content) || !time.Now().Before(until)):
+			return nil // control's own lists wait for their program, and no longer than sidecars are waited for
 		case !time.Now().Before(until):
 			return &authz.Problem{Kind: authz.ErrConflict, Type: "sidecars-not-ready", Extra: map[string]any{"sidecars": late},
 				Detail: fmt.Sprintf("%d sidecars do not have the release ready after %v, such as %s: try again, or force it", len(late), s.o.Patience, late[0]["sidecar"])}

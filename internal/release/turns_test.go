@@ -216,7 +216,7 @@ func TestControlFollowsTheActivation(t *testing.T) {
 	l := newLab(t)
 	in := func() (engine *pdp.Engine, err error) {
 		err = postgres.InTx(t.Context(), l.o.Pool, func(tx pgx.Tx) error {
-			engine, err = l.Engines().In(t.Context(), tx)
+			engine, err = l.Engines().In(t.Context(), tx, true)
 			return err
 		})
 		return engine, err
@@ -266,7 +266,7 @@ func TestActivationWaitsForOpenChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(context.WithoutCancel(t.Context()))
-	before, err := l.Engines().In(t.Context(), tx)
+	before, err := l.Engines().In(t.Context(), tx, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +289,7 @@ func TestActivationWaitsForOpenChanges(t *testing.T) {
 		default:
 		}
 	}
-	if after, err := l.Engines().In(t.Context(), tx); err != nil || after != before {
+	if after, err := l.Engines().In(t.Context(), tx, true); err != nil || after != before {
 		t.Errorf("the policy changed within a transaction: %v", err)
 	}
 	if err := tx.Commit(t.Context()); err != nil {

@@ -98,12 +98,12 @@ func openReleases(ctx context.Context, c Config, pool *pgxpool.Pool, deployment 
 	if err != nil {
 		return nil, nil, err
 	}
-	follows := c.Engine.Revision() == own.Revision && !c.Engine.OwnPolicy()
+	follows := !c.Fixed && !c.Engine.OwnPolicy() && c.Engine.Revision() == own.Revision
 	if follows {
 		shipped.Engine = c.Engine
 	}
 	releases, err := release.NewService(ctx, release.Options{Pool: pool, Deployment: deployment.ID.String(), Signer: c.Signer,
-		Shipped: shipped, Steps: release.Gates, Settle: settle, Log: c.Log})
+		Shipped: shipped, Steps: release.Gates, Settle: settle, Certify: c.certify, Log: c.Log})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -117,7 +117,7 @@ func openReleases(ctx context.Context, c Config, pool *pgxpool.Pool, deployment 
 	case c.Signer == nil:
 		c.Log.Info("there is no key to sign releases with (--policy-signing-key): drafts can be made, nothing can be approved")
 	}
-	return releases, func(ctx context.Context, q control.Querier) (control.Policy, error) {
-		return releases.Engines().In(ctx, q)
+	return releases, func(ctx context.Context, q control.Querier, hold bool) (control.Policy, error) {
+		return releases.Engines().In(ctx, q, hold)
 	}, nil
 }
