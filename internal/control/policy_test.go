@@ -56,7 +56,9 @@ func policyDesk(t *testing.T, edits ...func(*Options)) (*desk, *release.Signer) 
 			t.Fatal(err)
 		}
 		releases := o.Releases
-		o.Policies = func(ctx context.Context, q Querier, hold bool) (Policy, error) { return releases.Engines().In(ctx, q, hold) }
+		o.Policies = func(ctx context.Context, q Querier, hold bool) (Policy, error) {
+			return releases.Engines().In(ctx, q, hold)
+		}
 	}}, edits...)...)
 	d.actor = ""
 	return d, signer
