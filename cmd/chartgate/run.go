@@ -94,7 +94,7 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 		keyFrom = "made for development, kept in " + state.path + "/api-key"
 	}
 
-	signer, err := state.signer()
+	signer, policyKeys, err := state.signer()
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 	config := halves.Config{
 		DatabaseURL: stores.databaseURL, RedisURL: stores.redisURL,
 		APIKey: key, KeyScopes: web.Scopes, Tokens: c.Tokens,
-		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret, Signer: signer, SingleSigner: true,
+		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret, Signer: signer, SingleSigner: true, PolicyKeys: policyKeys,
 		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync, Limits: c.Limits,
 		Fixed: c.Bundle != "", ControlURL: halves.BaseURL(controlListener.Addr()), ControlKey: key, PolicyDir: filepath.Join(state.path, "policy"),
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"chartgate/internal/embedded"
+	"chartgate/internal/pdp"
 	"chartgate/internal/release"
 )
 
@@ -117,9 +118,22 @@ func writeWhole(path string, text []byte, mode fs.FileMode) error {
 	return os.Rename(path+".new", path)
 }
 
-// signer returns what releases of the policy are signed with in this folder.
-// The first time it makes a key; its public half stands beside it.
-func (s *stateFolder) signer() (*release.Signer, error) {
+// signer returns what releases of the policy are signed with in this folder, and
+// what they are verified with. The first time it makes a key.
+func (s *stateFolder) signer() (*release.Signer, *pdp.Keys, error) {
+	signer, err := s.signingKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	public, err := signer.Public()
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := pdp.ReadKeys(public)
+	return signer, keys, err
+}
+
+func (s *stateFolder) signingKey() (*release.Signer, error) {
 	path := filepath.Join(s.path, "policy-signing-key.pem")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
