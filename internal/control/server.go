@@ -156,6 +156,7 @@ var (
 		{"POST", "/explain", explain},
 		{"GET", "/settings", showSettings},
 		{"PUT", "/settings", saveSettings},
+		{"POST", "/settings/difference", compareSettings},
 	}
 	// profileRoutes are those of client profiles (package profiles).
 	profileRoutes = []route{

@@ -227,7 +227,7 @@ func (j *job) look(ctx context.Context, source Source, active []byte, period Per
 			found, err = Found{}, fmt.Errorf("the step broke: %v", r)
 		}
 	}()
-	e := Examination{Pool: j.o.Pool, From: period.From, To: period.To,
+	e := Examination{Pool: j.o.Pool, By: j.by.ID, Draft: j.id, From: period.From, To: period.To,
 		Progress: func(done, total int64) { j.done.Store(done); j.total.Store(total) }}
 	if e.Folder, err = source.Folder(); err != nil {
 		return found, err
@@ -240,12 +240,15 @@ func (j *job) look(ctx context.Context, source Source, active []byte, period Per
 		e.Bundle, err = pdp.ReadArchive(archive)
 	}
 	if err == nil {
-		e.Engine, err = pdp.NewEngine(ctx, e.Bundle, pdp.DecisionPath)
+		e.Engine, err = j.looks.load(ctx, archive, content)
 	}
 	if err != nil && j.step.Name != stepCheck { // which says more about it
 		return Found{Outcome: Refused, Summary: err.Error()}, nil
 	}
 	if e.Active, err = pdp.ReadArchive(active); err != nil {
+		return found, fmt.Errorf("active release: %w", err)
+	}
+	if e.Deciding, err = j.looks.load(ctx, active, e.Active.Revision); err != nil {
 		return found, fmt.Errorf("active release: %w", err)
 	}
 	return j.step.Run(ctx, e)

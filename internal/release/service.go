@@ -45,6 +45,7 @@ type Service struct {
 	shipped *pdp.Bundle
 	jobs    *jobs
 	engines *Engines
+	looks   *Engines // for the steps: of drafts too
 }
 
 // NewService returns the life cycle on a migrated database. Run must run beside it.
@@ -67,7 +68,7 @@ func NewService(ctx context.Context, o Options) (*Service, error) {
 			return nil, fmt.Errorf("shipped policy: %w", err)
 		}
 	}
-	return &Service{o: o, shipped: shipped, jobs: newJobs(), engines: NewEngines(o.Shipped.Engine)}, nil
+	return &Service{o: o, shipped: shipped, jobs: newJobs(), engines: NewEngines(o.Shipped.Engine), looks: NewEngines(o.Shipped.Engine)}, nil
 }
 
 // Engines are the policies that decide about control's own changes.
