@@ -17,7 +17,7 @@ const module = "chartgate/"
 // floors is the house from the ground up: a room may import rooms of lower
 // floors only. A new line here is a design decision.
 var floors = [][]string{
-	{"internal/authz", "bundles", "policies/properties", "testdata/demo"},
+	{"internal/authz", "bundles", "policies", "policies/properties", "testdata/demo"},
 	{"internal/postgres", "internal/web", "internal/embedded", "internal/compile"},
 	{"internal/feed"},
 	{"internal/pdp", "internal/facts", "internal/record"},

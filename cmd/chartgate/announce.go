@@ -21,7 +21,8 @@ Chartgate is ready.
   sidecar  %s
   control  %s
   key      %s
-           (%s; every scope, all practices, any person: not for production)
+           (%s; every scope, all practices, any person, and author and approver
+            of releases of the policy both: not for production)
   stores   %s
   policy   %s
 `, a.sidecar, a.control, a.key, a.keyFrom, a.stores, a.policy)

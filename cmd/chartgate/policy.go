@@ -21,10 +21,18 @@ type policyCommand struct {
 	Schema      policySchema     `cmd:"" help:"Print what a rule can read and a table can hold, as JSON Schema."`
 	Diff        policyDiff       `cmd:"" help:"Say every situation in which two policies answer differently."`
 	Properties  policyProperties `cmd:"" help:"Prove the properties of a policy for all situations, or show one in which they do not hold."`
-	Build       policyBuild      `cmd:"" help:"Make a bundle. The same policies give the same bytes."`
+	Build       policyBuild      `cmd:"" help:"Make a bundle, signed with a key that nobody keeps. The same policies give the same bytes, but for the signature."`
 	Replay      policyReplay     `cmd:"" help:"Decide what is on record again: who and what would have gained or lost."`
 	BlastRadius policyBlast      `cmd:"" help:"Which members would gain or lose which clients, today."`
 	Settings    policySettings   `cmd:"" help:"What other settings would change in a practice. Nothing is written."`
+
+	Submit   policySubmit   `cmd:"" help:"Send a folder of policies to control as a draft, and have all steps run on it."`
+	Releases policyReleases `cmd:"" help:"List drafts and releases, and which one is active."`
+	Approve  policyApprove  `cmd:"" help:"Show the evidence of a draft of somebody else; with its digest, approve and sign it."`
+	Activate policyActivate `cmd:"" help:"Let an approved release decide: at once, in the shadow, or for a share of the practices."`
+	Withdraw policyWithdraw `cmd:"" help:"Take a candidate back."`
+	Rollback policyRollback `cmd:"" help:"Activate an earlier release again."`
+	Keygen   policyKeygen   `cmd:"" help:"Make the key that control signs releases with, and its public half for sidecars."`
 }
 
 type policyTest struct {
@@ -70,30 +78,5 @@ func (c *policyTest) Run(ctx context.Context) error {
 	case failed > 0 || !report.OK:
 		return errors.New("the policies are not as they should be")
 	}
-	return nil
-}
-
-type policyBuild struct {
-	Folder string `arg:"" optional:"" default:"policies" help:"A folder of policies."`
-	Output string `short:"o" default:"bundles/default.tar.gz" placeholder:"FILE" help:"Where the bundle goes."`
-}
-
-// Run writes the bundle once it is known to compile and to pass its own checks.
-func (c *policyBuild) Run(ctx context.Context) error {
-	raw, err := release.Build(os.DirFS(c.Folder))
-	if err != nil {
-		return err
-	}
-	bundle, err := pdp.ReadArchive(raw)
-	if err != nil {
-		return err
-	}
-	if _, err := pdp.NewChecked(ctx, bundle); err != nil {
-		return err
-	}
-	if err := os.WriteFile(c.Output, raw, 0o644); err != nil {
-		return fmt.Errorf("--output: %w", err)
-	}
-	fmt.Printf("%s: revision %s, %d bytes\n", c.Output, bundle.Revision, len(raw))
 	return nil
 }

@@ -94,10 +94,15 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 		keyFrom = "made for development, kept in " + state.path + "/api-key"
 	}
 
+	signer, policyKeys, err := state.signer()
+	if err != nil {
+		return err
+	}
+
 	config := halves.Config{
 		DatabaseURL: stores.databaseURL, RedisURL: stores.redisURL,
 		APIKey: key, KeyScopes: web.Scopes, Tokens: c.Tokens,
-		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret,
+		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret, Signer: signer, SingleSigner: true, PolicyKeys: policyKeys,
 		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync, Limits: c.Limits,
 		Fixed: c.Bundle != "", ControlURL: halves.BaseURL(controlListener.Addr()), ControlKey: key, PolicyDir: filepath.Join(state.path, "policy"),
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"chartgate/internal/embedded"
+	"chartgate/internal/pdp"
+	"chartgate/internal/release"
 )
 
 // database is the name of ours in the private Postgres.
@@ -23,6 +25,7 @@ const database = "chartgate"
 //	lock          held by the process that uses it
 //	api-key       the key that was made for development
 //	postgres/     the private database, and postgres.log beside it
+//	policy-signing-key.pem, policy-key.pem   what releases of the policy are signed with here, and its public half
 //	spool/        decisions on their way to the database
 //	policy/       the last known good release of the policy
 type stateFolder struct {
@@ -101,14 +104,70 @@ func (s *stateFolder) apiKey() (string, error) {
 		return "", fmt.Errorf("key: %w", err)
 	}
 	key := "dev_" + strings.ToLower(rand.Text()+rand.Text())
-	// Written beside and moved, so that a kill leaves no half of a key.
-	if err := os.WriteFile(path+".new", []byte(key+"\n"), 0o600); err != nil {
-		return "", fmt.Errorf("key: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := writeWhole(path, []byte(key+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("key: %w", err)
 	}
 	return key, nil
+}
+
+// writeWhole writes beside and moves, so that a kill leaves no half of a file.
+func writeWhole(path string, text []byte, mode fs.FileMode) error {
+	if err := os.WriteFile(path+".new", text, mode); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// signer returns what releases of the policy are signed with in this folder, and
+// what they are verified with. The first time it makes a key.
+func (s *stateFolder) signer() (*release.Signer, *pdp.Keys, error) {
+	signer, err := s.signingKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	public, err := signer.Public()
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := pdp.ReadKeys(public)
+	return signer, keys, err
+}
+
+func (s *stateFolder) signingKey() (*release.Signer, error) {
+	path := filepath.Join(s.path, "policy-signing-key.pem")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		var signer *release.Signer
+		if signer, err = release.NewSigner(); err == nil {
+			err = writeKeys(signer, path, filepath.Join(s.path, "policy-key.pem"))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("signing key: %w", err)
+		}
+		return signer, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	signer, err := release.ReadSigner(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return signer, nil
+}
+
+// writeKeys writes both halves of a key, the private one for its owner only.
+func writeKeys(signer *release.Signer, private, public string) error {
+	for path, half := range map[string]func() ([]byte, error){public: signer.Public, private: signer.Private} {
+		text, err := half()
+		if err != nil {
+			return err
+		}
+		if err := writeWhole(path, text, map[bool]fs.FileMode{true: 0o600, false: 0o644}[path == private]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openStore returns the address of the database that a command works on:

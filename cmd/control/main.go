@@ -1,8 +1,8 @@
 // Command control is where access is administered over HTTP: members, grants,
 // settings, client profiles and the portal. It is the only writer of facts in
 // Postgres (DATABASE_URL), takes the database role chartgate_control, and asks
-// the same policy as the sidecars whether the actor may. Its policy is the one
-// that is built in.
+// the same policy as the sidecars whether the actor may. It keeps the releases of
+// that policy: until one is activated it is the one that is built in.
 package main
 
 import (
@@ -30,11 +30,12 @@ type config struct {
 	Addr string `env:"CHARTGATE_CONTROL_ADDR" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where it answers. Port 0 takes a free one. Default: ${default}."`
 	halves.Tokens
 	halves.Notices
+	halves.Signing
 }
 
 func (c config) faults(secrets halves.Secrets) error {
 	faults := append(secrets.Faults(), c.Tokens.Faults()...)
-	faults = append(faults, c.Notices.Faults(secrets)...)
+	faults = append(append(faults, c.Notices.Faults(secrets)...), c.Signing.Faults()...)
 	faults = append(faults, halves.CheckAddr("--addr", c.Addr))
 	if secrets.DatabaseURL == "" {
 		faults = append(faults, errors.New("DATABASE_URL is not set: postgres://user:password@host/database"))
@@ -61,6 +62,10 @@ func run(ctx context.Context, c config) error {
 	if err := c.faults(secrets); err != nil {
 		return err
 	}
+	signer, err := c.Signer()
+	if err != nil {
+		return err
+	}
 	policy, err := pdp.ReadArchive(bundles.Default)
 	if err != nil {
 		return err
@@ -77,7 +82,7 @@ func run(ctx context.Context, c config) error {
 	half, err := halves.Control(ctx, halves.Config{
 		DatabaseURL: secrets.DatabaseURL,
 		APIKey:      secrets.APIKey, KeyScopes: scopes(), Tokens: c.Tokens, Engine: engine, Log: log,
-		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret,
+		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret, Signer: signer,
 	})
 	if err != nil {
 		return err

@@ -20,18 +20,26 @@ import (
 // is written again, by recordUndone, before the call is answered (promise P3).
 // It is for one goroutine.
 type authority struct {
-	policy     Policy
+	policies   Policies
 	deployment *feed.Deployment
 	requestID  string
 	reads      bool // nothing is written in the transaction: see recordRead
 
 	tx       pgx.Tx          // the last one
+	policy   Policy          // that is active in it
 	verdicts []authz.Verdict // what was decided in it, in the order in which it was asked
 }
 
 // May decides r on what tx sees. A call that begins again, after a deadlock,
 // asks again; what its first attempt decided led to nothing.
 func (a *authority) May(ctx context.Context, tx pgx.Tx, r authz.Request) (authz.Verdict, error) {
+	if tx != a.tx || a.policy == nil {
+		policy, err := a.policies(ctx, tx, !a.reads)
+		if err != nil {
+			return authz.NewVerdict(r, "", a.requestID), err
+		}
+		a.tx, a.policy, a.verdicts = tx, policy, nil
+	}
 	v := authz.NewVerdict(r, a.policy.Revision(), a.requestID)
 	var err error
 	if v.Facts, err = facts.Load(ctx, tx, a.deployment, v.Request); err != nil {
@@ -41,9 +49,6 @@ func (a *authority) May(ctx context.Context, tx pgx.Tx, r authz.Request) (authz.
 		return v, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
 	v.Shown = v.Exact
-	if tx != a.tx {
-		a.tx, a.verdicts = tx, nil
-	}
 	a.verdicts = append(a.verdicts, v)
 	if a.reads {
 		return v, nil
@@ -68,6 +73,15 @@ func (a *authority) recordRead(ctx context.Context, recorder Recorder) error {
 		return nil
 	}
 	return recorder.Record(context.WithoutCancel(ctx), a.verdicts...)
+}
+
+// Evaluate decides by the policy of the last transaction that was asked about,
+// for what is shown beside a decision.
+func (a *authority) Evaluate(ctx context.Context, r authz.Request, f authz.Facts) (authz.Decision, error) {
+	if a.policy == nil {
+		return authz.Decision{}, fmt.Errorf("%w: nothing was asked yet", authz.ErrUnavailable)
+	}
+	return a.policy.Evaluate(ctx, r, f)
 }
 
 // recordUndone puts on record what was decided in a transaction that did not

@@ -64,8 +64,10 @@ func (t tags) strong(same func(tag string) bool) bool {
 
 // ifMatch returns the tags of the header If-Match, which these routes ask for:
 // whoever replaces something says what he replaces (DOMAIN rule 35).
-func (v *visit) ifMatch() (tags, error) {
-	header := v.c.Get(fiber.HeaderIfMatch)
+func (v *visit) ifMatch() (tags, error) { return ifMatch(v.c) }
+
+func ifMatch(c *fiber.Ctx) (tags, error) {
+	header := c.Get(fiber.HeaderIfMatch)
 	if header == "" {
 		return tags{}, &authz.Problem{Kind: authz.ErrConflict, Type: "if-match-missing", Status: http.StatusPreconditionRequired,
 			Detail: "header If-Match must hold the ETag of what was read"}
@@ -74,17 +76,19 @@ func (v *visit) ifMatch() (tags, error) {
 }
 
 // show answers with body under a tag, or with 304 if the caller has it.
-func (v *visit) show(tag string, body []byte) error {
-	v.c.Set(fiber.HeaderETag, `"`+tag+`"`)
-	if v.c.Method() == fiber.MethodGet {
-		for _, seen := range readTags(v.c.Get(fiber.HeaderIfNoneMatch)).list {
+func (v *visit) show(tag string, body []byte) error { return show(v.c, tag, body) }
+
+func show(c *fiber.Ctx, tag string, body []byte) error {
+	c.Set(fiber.HeaderETag, `"`+tag+`"`)
+	if c.Method() == fiber.MethodGet {
+		for _, seen := range readTags(c.Get(fiber.HeaderIfNoneMatch)).list {
 			if strings.TrimPrefix(seen, "W/") == tag {
-				return v.c.SendStatus(http.StatusNotModified)
+				return c.SendStatus(http.StatusNotModified)
 			}
 		}
 	}
-	v.c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-	return v.c.Send(body)
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	return c.Send(body)
 }
 
 // accessTag names what Manage Access shows: the version of the set of grants,

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"slices"
@@ -196,7 +197,9 @@ func TestListsShowOnlyWhatTheActorMayListHimself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := setup(t, func(o *Options) { o.Policy = func() Policy { return policy } })
+	d := setup(t, func(o *Options) {
+		o.Policies = func(context.Context, Querier, bool) (Policy, error) { return policy, nil }
+	})
 	d.exec(`UPDATE members SET roles = '{administrator,practitioner}' WHERE user_id = 'admin-1';
 		INSERT INTO clients (id, practice, assigned, first_name, last_name) SELECT 'many-' || lpad(n::text, 3, '0'), 'practice-1', 'practitioner-1', 'Client', 'Many' FROM generate_series(1, 60) n;
 		INSERT INTO grants (practice, client, user_id, granted_by) SELECT 'practice-1', 'many-' || lpad(n::text, 3, '0'), 'admin-1', 'admin-3' FROM unnest('{7,8,59}'::int[]) n`)
@@ -276,7 +279,9 @@ func TestNoListsWithoutTheCompiledPolicy(t *testing.T) {
 		"one that will not": listless{compiled, &compile.Policy{Bases: formulas.Bases, Actions: map[string]*compile.Action{"chart.open": {Name: "chart.open", On: "client", Err: &compile.Untranslatable{Rule: "data.rules.odd.permit", What: "odd"}}}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := setup(t, func(o *Options) { o.Policy = func() Policy { return policy } })
+			d := setup(t, func(o *Options) {
+				o.Policies = func(context.Context, Querier, bool) (Policy, error) { return policy, nil }
+			})
 			for _, path := range []string{"/members/practitioner-1/clients?action=chart.open", "/clients/client-1/members?action=chart.open"} {
 				a := d.refused(d.call("GET", p1+path, ""), 503, "cannot-decide")
 				if detail, _ := a.body["detail"].(string); !strings.Contains(detail, "policy") && !strings.Contains(detail, "data.rules.odd.permit") {

@@ -43,7 +43,7 @@ func readRecords[T any](s *Server, kind string, read func(context.Context, pgx.T
 		}
 		ctx, cancel := context.WithTimeout(c.UserContext(), callTimeout)
 		defer cancel()
-		asked := &authority{policy: s.o.Policy(), deployment: s.o.Deployment, requestID: web.RequestID(c)}
+		asked := s.authority(c)
 		var page record.Page[T]
 		err = postgres.InTx(ctx, s.o.Pool, func(tx pgx.Tx) error {
 			by := record.Read{Actor: actor.ID}

@@ -22,10 +22,12 @@ import (
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
 	"chartgate/internal/record"
+	"chartgate/internal/release"
 	"chartgate/internal/search"
 	"chartgate/internal/web"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -39,6 +41,16 @@ type Policy interface {
 	Refusal() authz.Decision
 }
 
+// Querier is a transaction, or the pool.
+type Querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Policies returns the policy that is active where q reads. With hold, q is a
+// transaction that writes, and the policy stays active until that ends. An error
+// means that it cannot be had: nothing is decided.
+type Policies func(ctx context.Context, q Querier, hold bool) (Policy, error)
+
 // Recorder makes decisions durable before it returns. It must not need a
 // connection of the pool that the changes use.
 type Recorder interface {
@@ -49,7 +61,7 @@ type Recorder interface {
 type Options struct {
 	Pool       *pgxpool.Pool // in the role of control
 	Deployment *feed.Deployment
-	Policy     func() Policy // the one that is active now
+	Policies   Policies
 	// PolicyAt is the one that was active at a past moment. Nil: a list as of a
 	// moment before the last activation is refused.
 	PolicyAt func(context.Context, time.Time) (search.Policy, error)
@@ -57,7 +69,12 @@ type Options struct {
 	Callers  *web.Authenticator
 	// Settle returns once no sidecar can answer any more on the strength of what
 	// a transaction that committed before the call took away (promise P2).
-	Settle  func(ctx context.Context) error
+	Settle   func(ctx context.Context) error
+	Releases *release.Service
+	// SingleSigner lets the one static key draft and approve releases, as two
+	// people: for `chartgate run` only.
+	SingleSigner bool
+
 	Checks  []web.Check // what must hold for control to be ready
 	Metrics *web.Metrics
 	Log     *slog.Logger
@@ -76,8 +93,8 @@ var openAPI []byte
 
 // New builds the server. It serves when App is given a listener.
 func New(o Options) (*Server, error) {
-	if o.Pool == nil || o.Deployment == nil || o.Policy == nil || o.Recorder == nil || o.Callers == nil || o.Settle == nil {
-		return nil, fmt.Errorf("control needs a pool, its deployment, a policy, a recorder, callers and a way to settle changes")
+	if o.Pool == nil || o.Deployment == nil || o.Policies == nil || o.Releases == nil || o.Recorder == nil || o.Callers == nil || o.Settle == nil {
+		return nil, fmt.Errorf("control needs a pool, its deployment, policies, releases, a recorder, callers and a way to settle changes")
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -86,7 +103,8 @@ func New(o Options) (*Server, error) {
 		o.Metrics = web.NewMetrics()
 	}
 	s := &Server{o: o, Health: web.NewHealth(o.Log, o.Checks...)}
-	s.App = web.NewApp(web.Options{Name: "control", Log: o.Log, Metrics: o.Metrics, Errors: web.WriteProblem})
+	s.App = web.NewApp(web.Options{Name: "control", Log: o.Log, Metrics: o.Metrics, Errors: web.WriteProblem,
+		Larger: web.Larger{Under: policyPath + "/drafts", Limit: maxSourceBody}})
 	s.Health.Mount(s.App)
 	s.App.Get("/openapi.json", func(c *fiber.Ctx) error {
 		c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
@@ -103,6 +121,7 @@ func New(o Options) (*Server, error) {
 	records := s.App.Group("/api/v1/records", known, web.Require(web.ScopeRecords))
 	records.Get("/decisions", readRecords(s, "decisions", record.Decisions)).Name("records/decisions")
 	records.Get("/changes", readRecords(s, "changes", record.Changes)).Name("records/changes")
+	s.addPolicyRoutes(known)
 	portal := s.App.Group("/portal/v1", known, web.Require(web.ScopePortal))
 	for _, r := range portalRoutes {
 		portal.Add(r.method, r.path, s.portalVisit(r.handle))
@@ -137,6 +156,7 @@ var (
 		{"POST", "/explain", explain},
 		{"GET", "/settings", showSettings},
 		{"PUT", "/settings", saveSettings},
+		{"POST", "/settings/difference", compareSettings},
 	}
 	// profileRoutes are those of client profiles (package profiles).
 	profileRoutes = []route{

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"context"
+
 	"chartgate/internal/authz"
 	"chartgate/internal/grants"
 	"chartgate/internal/web"
@@ -41,21 +43,43 @@ func showSettings(v *visit) error {
 	return v.show(tag, body)
 }
 
+// settingsBody is what settings are to become.
+type settingsBody struct {
+	Preset    string         `json:"preset"`
+	Overrides map[string]any `json:"overrides"`
+}
+
+// compareSettings shows what would change in the practice, and for whom, before
+// anything is changed. Whoever may not save the settings is not told.
+func compareSettings(v *visit) error {
+	var body settingsBody
+	if err := web.Read(v.c, &body); err != nil {
+		return err
+	}
+	if _, err := v.grants.Settings(v.ctx, v.actor, v.practice); err != nil {
+		return err
+	}
+	report, err := v.o.Releases.SettingsDifference(v.ctx, v.practice, body.Preset, body.Overrides)
+	if err != nil {
+		return err
+	}
+	return v.c.JSON(report)
+}
+
 func saveSettings(v *visit) error {
 	seen, err := v.ifMatch()
 	if err != nil {
 		return err
 	}
-	var body struct {
-		Preset    string         `json:"preset"`
-		Overrides map[string]any `json:"overrides"`
-	}
+	var body settingsBody
 	if err := web.Read(v.c, &body); err != nil {
 		return err
 	}
 	s, err := v.grants.SaveSettings(v.ctx, v.actor, v.practice, body.Preset, body.Overrides, func(current grants.Settings) bool {
 		tag, _, err := viewSettings(current)
 		return err == nil && seen.strong(func(t string) bool { return t == tag })
+	}, func(ctx context.Context) any {
+		return v.o.Releases.EffectOf(ctx, v.practice, body.Preset, body.Overrides)
 	})
 	if err != nil {
 		return err

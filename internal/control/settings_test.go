@@ -21,7 +21,21 @@ func TestSettingsOverHTTP(t *testing.T) {
 	const change = `{"preset": "help-centre", "overrides": {"grant_max_days": 30, "on_reassign_previous": {"grant_days": 14}, "admin_record_access": "list_only"}}`
 	d.refused(d.call("PUT", path, change), 428, "if-match-missing")
 	d.refused(d.call("PUT", path, change, "If-Match", `"other"`), 412, "changed-meanwhile")
+	d.refused(d.as("practitioner-1").call("POST", path+"/difference", change), 403, "not-allowed")
+	d.refused(d.as("admin-2").call("POST", path+"/difference", change), 404, "not-found")
+	d.refused(d.call("POST", path+"/difference", `{"preset": "seed", "overrides": {"nothing": 1}}`), 400, "malformed")
+	shown := d.ok(d.call("POST", path+"/difference", change), 200)
+	gone, _ := shown.body["blast_radius"].(map[string]any)["lost"].(map[string]any)
+	if len(shown.body["settings"].([]any)) != 3 || len(shown.body["cells"].([]any)) == 0 || gone["pair_count"].(float64) == 0 {
+		t.Errorf("the difference: %s", shown.text)
+	}
+	if again := d.call("GET", path, "", "If-None-Match", tag); again.StatusCode != 304 {
+		t.Error("to ask for the difference changes something")
+	}
 	saved := d.ok(d.call("PUT", path, change, "If-Match", tag), 200)
+	if n := d.count(`SELECT count(*) FROM changes WHERE action = 'settings.manage' AND jsonb_array_length(after->'effect'->'settings') = 3 AND after->'effect'->'changes' @> '[{"change": "lost"}]'`); n != 1 {
+		t.Error("the change is on record without its effect")
+	}
 	settings, _ = saved.body["settings"].(map[string]any)
 	if saved.body["preset"] != "help-centre" || !reflect.DeepEqual(settings["grant_max_days"], map[string]any{"value": 30.0, "source": "override"}) ||
 		!reflect.DeepEqual(settings["admin_record_access"], map[string]any{"value": "list_only", "source": "override"}) {

@@ -13,12 +13,14 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"chartgate/bundles"
 	"chartgate/internal/compile"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
 	"chartgate/internal/postgres/pgtest"
 	"chartgate/internal/record"
+	"chartgate/internal/release"
 	"chartgate/internal/web"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -109,9 +111,15 @@ func setup(t *testing.T, edits ...func(*Options)) *desk {
 		t.Fatal(err)
 	}
 	d := &desk{t: t, db: db, key: staticKey, actor: "admin-1"}
-	o := Options{Pool: pool, Deployment: deployment, Policy: func() Policy { return policy }, Recorder: record.NewDirect(pgtest.PoolAs(t, url, postgres.RoleControl)),
+	settle := func(context.Context) error { d.settled.Add(1); return nil }
+	releases, err := release.NewService(t.Context(), release.Options{Pool: pool, Deployment: deployment.ID.String(), Shipped: release.Shipped{Bundle: bundles.Default, Engine: policy},
+		Steps: release.Gates, Settle: settle})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Pool: pool, Deployment: deployment, Policies: func(context.Context, Querier, bool) (Policy, error) { return policy, nil }, Releases: releases, Recorder: record.NewDirect(pgtest.PoolAs(t, url, postgres.RoleControl)),
 		Callers: &web.Authenticator{Static: static, Keys: web.NewKeyStore(pool)},
-		Settle:  func(context.Context) error { d.settled.Add(1); return nil }}
+		Settle:  settle}
 	for _, edit := range edits {
 		edit(&o)
 	}

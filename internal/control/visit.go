@@ -76,12 +76,16 @@ func (v *visit) run(handle func(*visit) error) error {
 	ctx, cancel := context.WithTimeout(v.c.UserContext(), callTimeout)
 	defer cancel()
 	v.ctx = ctx
-	asked := &authority{policy: v.o.Policy(), deployment: v.o.Deployment, requestID: web.RequestID(v.c)}
+	policy, err := v.o.Policies(ctx, v.o.Pool, false)
+	if err != nil {
+		return err
+	}
+	asked := v.authority(v.c)
 	v.asked = asked
-	v.lists = &search.Lists{Pool: v.o.Pool, Deployment: v.o.Deployment, Authority: asked, Policy: asked.policy, PolicyAt: v.o.PolicyAt}
-	v.grants = grants.New(v.o.Pool, asked, asked.policy)
+	v.lists = &search.Lists{Pool: v.o.Pool, Deployment: v.o.Deployment, Authority: asked, Policy: policy, PolicyAt: v.o.PolicyAt}
+	v.grants = grants.New(v.o.Pool, asked, asked)
 	v.profiles = profiles.New(v.o.Pool, v.o.Deployment, asked, v.lists)
-	err := handle(v)
+	err = handle(v)
 	record := func(context.Context, Recorder) error { return nil }
 	switch {
 	case asked.reads:
@@ -97,6 +101,11 @@ func (v *visit) run(handle func(*visit) error) error {
 		v.c.Set(headerPolicy, decision.Release)
 	}
 	return err
+}
+
+// authority is what one call asks.
+func (s *Server) authority(c *fiber.Ctx) *authority {
+	return &authority{policies: s.o.Policies, deployment: s.o.Deployment, requestID: web.RequestID(c)}
 }
 
 // id returns a part of the path that is an id. What can not be an id names

@@ -35,8 +35,10 @@ func (s *Service) Settings(ctx context.Context, actor authz.Subject, practice st
 
 // SaveSettings replaces preset and overrides, if current accepts the settings
 // that stand now; else nothing changes and the problem is "changed-meanwhile".
+// What effect says of the change goes on record with it; it is asked only of a
+// change that is allowed, and must hold no names and no e-mails.
 func (s *Service) SaveSettings(ctx context.Context, actor authz.Subject, practice, preset string, overrides map[string]any,
-	current func(Settings) bool) (Settings, error) {
+	current func(Settings) bool, effect func(context.Context) any) (Settings, error) {
 	effective, err := authz.NewSettings(preset, overrides)
 	if err != nil {
 		return Settings{}, err
@@ -68,7 +70,7 @@ func (s *Service) SaveSettings(ctx context.Context, actor authz.Subject, practic
 		}
 		return a.record(ctx, change{
 			before: map[string]any{"preset": a.settings.Preset, "overrides": a.settings.Overrides},
-			after:  map[string]any{"preset": saved.Preset, "overrides": saved.Overrides},
+			after:  map[string]any{"preset": saved.Preset, "overrides": saved.Overrides, "effect": effect(ctx)},
 		})
 	})
 	return saved, err

@@ -1,6 +1,7 @@
 package grants
 
 import (
+	"context"
 	"reflect"
 	"testing"
 )
@@ -26,17 +27,17 @@ func TestSaveSettings(t *testing.T) {
 	b.unchanged(func() {
 		b.settings("help-centre", map[string]any{"grantee_roles": []any{"practitioner"}, "grant_max_days": int64(30),
 			"on_reassign_previous": map[string]any{"grant_days": int64(14)}})
-		_, err := b.SaveSettings(t.Context(), admin, "practice-1", "seed", nil, func(Settings) bool { return false })
+		_, err := b.SaveSettings(t.Context(), admin, "practice-1", "seed", nil, func(Settings) bool { return false }, nothing)
 		if p := problem(t, err, "changed-meanwhile"); p.Status != 412 {
 			t.Errorf("%+v", p)
 		}
-		_, err = b.SaveSettings(t.Context(), admin, "practice-1", "sead", nil, any1[Settings])
+		_, err = b.SaveSettings(t.Context(), admin, "practice-1", "sead", nil, any1[Settings], nothing)
 		problem(t, err, "malformed")
-		_, err = b.SaveSettings(t.Context(), admin, "practice-1", "seed", map[string]any{"hide": true}, any1[Settings])
+		_, err = b.SaveSettings(t.Context(), admin, "practice-1", "seed", map[string]any{"hide": true}, any1[Settings], nothing)
 		problem(t, err, "malformed")
-		_, err = b.SaveSettings(t.Context(), user("practitioner-1"), "practice-1", "seed", nil, any1[Settings])
+		_, err = b.SaveSettings(t.Context(), user("practitioner-1"), "practice-1", "seed", nil, any1[Settings], nothing)
 		problem(t, err, "not-allowed")
-		_, err = b.SaveSettings(t.Context(), user("admin-2"), "practice-1", "seed", nil, any1[Settings])
+		_, err = b.SaveSettings(t.Context(), user("admin-2"), "practice-1", "seed", nil, any1[Settings], nothing)
 		problem(t, err, "not-found")
 	})
 	b.settings("seed", nil)
@@ -65,3 +66,6 @@ func TestBrokenSettingsAreNoAnswer(t *testing.T) {
 		t.Error("answered on settings that cannot be read")
 	}
 }
+
+// nothing is said of the effect of a change.
+func nothing(context.Context) any { return nil }

@@ -164,7 +164,7 @@ func (b *bench) give(client string, t Terms) Grant {
 
 func (b *bench) settings(preset string, overrides map[string]any) {
 	b.t.Helper()
-	if _, err := b.SaveSettings(b.t.Context(), admin, "practice-1", preset, overrides, any1[Settings]); err != nil {
+	if _, err := b.SaveSettings(b.t.Context(), admin, "practice-1", preset, overrides, any1[Settings], nothing); err != nil {
 		b.t.Fatal(err)
 	}
 }

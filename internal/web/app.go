@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"chartgate/internal/authz"
@@ -21,7 +22,14 @@ type Options struct {
 	Log       *slog.Logger
 	Metrics   *Metrics    // nil: none
 	BodyLimit int         // of a request, in bytes; 0: DefaultBodyLimit
+	Larger    Larger      // a family of routes that takes more
 	Errors    ErrorWriter // nil: WriteProblem
+}
+
+// Larger lets the routes under a path take larger bodies.
+type Larger struct {
+	Under string // such as "/api/v1/policy/"
+	Limit int    // in bytes
 }
 
 // DefaultBodyLimit is the size of the largest request body, in bytes.
@@ -50,7 +58,7 @@ func NewApp(o Options) *fiber.App {
 	}
 	app := fiber.New(fiber.Config{
 		AppName:               o.Name,
-		BodyLimit:             hardLimit * f.BodyLimit,
+		BodyLimit:             max(hardLimit*f.BodyLimit, 2*f.Larger.Limit),
 		CaseSensitive:         true,
 		StrictRouting:         true,
 		DisableStartupMessage: true,
@@ -90,7 +98,11 @@ func (f *frame) next(c *fiber.Ctx) (err error) {
 			err = &panicked{value: r, stack: debug.Stack()}
 		}
 	}()
-	if len(c.Request().Body()) > f.BodyLimit {
+	limit := f.BodyLimit
+	if f.Larger.Limit > 0 && strings.HasPrefix(c.Path(), f.Larger.Under) {
+		limit = f.Larger.Limit
+	}
+	if len(c.Request().Body()) > limit {
 		return fiber.ErrRequestEntityTooLarge
 	}
 	return c.Next()

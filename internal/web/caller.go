@@ -64,14 +64,14 @@ func CallerOf(c *fiber.Ctx) *Caller {
 	return &Caller{}
 }
 
-// Require lets only callers with this scope pass; others get 403 with
+// Require lets only callers with one of these scopes pass; others get 403 with
 // insufficient_scope (RFC 6750, 3.1).
-func Require(scope string) fiber.Handler {
-	challenge := `Bearer realm="chartgate", error="insufficient_scope", scope="` + scope + `"`
+func Require(scopes ...string) fiber.Handler {
+	challenge := `Bearer realm="chartgate", error="insufficient_scope", scope="` + strings.Join(scopes, " ") + `"`
 	return func(c *fiber.Ctx) error {
-		if !CallerOf(c).Has(scope) {
+		if !slices.ContainsFunc(scopes, CallerOf(c).Has) {
 			c.Set(fiber.HeaderWWWAuthenticate, challenge)
-			return &authz.Problem{Kind: authz.ErrNotAllowed, Type: "not-allowed", Detail: "this caller does not have the scope " + scope}
+			return &authz.Problem{Kind: authz.ErrNotAllowed, Type: "not-allowed", Detail: "this caller does not have the scope " + strings.Join(scopes, " or ")}
 		}
 		return c.Next()
 	}

@@ -82,6 +82,19 @@ var titles = map[string]string{
 	"if-match-missing":       "If-Match is missing",
 	"cannot-decide":          "Cannot decide",
 	TypeBusy:                 "Too much is under way",
+	"release-state":          "The release is in another state",
+	"evidence-stale":         "What was found is about another policy",
+	"release-refused":        "The release is refused",
+	"nobody-could-manage":    "Nobody could manage access any more",
+	"no-way-back":            "There would be no way back",
+	"no-signing-key":         "There is no key to sign with",
+	"candidate-there":        "Another release is on its way",
+	"no-candidate":           "The release is no candidate",
+	"sidecars-refuse":        "Sidecars refuse the release",
+	"sidecars-not-ready":     "Sidecars are not ready",
+	"too-many-drafts":        "There are too many drafts",
+	"too-many-steps":         "Too many steps run",
+	"too-many-sidecars":      "There are too many sidecars",
 }
 
 // Describe says what a caller may see of an error. Whatever does not exist or

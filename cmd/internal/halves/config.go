@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"time"
 
+	"chartgate/internal/release"
 	"chartgate/internal/web"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -84,6 +85,35 @@ func (t Tokens) Faults() []error {
 
 func (t Tokens) verifier(log *slog.Logger) (*web.Verifier, error) {
 	return web.NewVerifier(web.JWTConfig{JWKSURL: t.JWKSURL, Issuer: t.Issuer, Audience: t.Audience, Algorithms: t.Algorithms, Log: log})
+}
+
+// Signing says what control signs releases of the policy with.
+type Signing struct {
+	PolicySigningKey string `env:"CHARTGATE_POLICY_SIGNING_KEY" placeholder:"FILE" help:"The private key that releases of the policy are signed with, as 'chartgate policy keygen' makes it. Without it nothing can be approved or activated."`
+}
+
+// Faults lists what is wrong with it.
+func (s Signing) Faults() []error {
+	if _, err := s.Signer(); err != nil {
+		return []error{err}
+	}
+	return nil
+}
+
+// Signer reads the key; nil where none is set.
+func (s Signing) Signer() (*release.Signer, error) {
+	if s.PolicySigningKey == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(s.PolicySigningKey)
+	if err != nil {
+		return nil, fmt.Errorf("--policy-signing-key: %w", err)
+	}
+	signer, err := release.ReadSigner(text)
+	if err != nil {
+		return nil, fmt.Errorf("--policy-signing-key: %s: %w", s.PolicySigningKey, err)
+	}
+	return signer, nil
 }
 
 // CheckAddr returns what is wrong with an address that flag gives. Port 0

@@ -4,12 +4,18 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"chartgate/bundles"
 	"chartgate/internal/control"
 	"chartgate/internal/feed"
+	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
 	"chartgate/internal/profiles"
 	"chartgate/internal/record"
+	"chartgate/internal/release"
 	"chartgate/internal/web"
+	"chartgate/policies"
 )
 
 // Control builds the half that administers: the only writer of facts. It asks
@@ -46,7 +52,13 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 		return half, err
 	}
 	half.compilePolicy(c) // lists are made of it
+	settle := func(ctx context.Context) error { return feed.AwaitTaken(ctx, feed.BootTime) }
+	releases, decides, err := openReleases(ctx, c, pool, deployment, settle)
+	if err != nil {
+		return half, err
+	}
 	half.services = append(half.services,
+		releases.Run,
 		profiles.NewDelivery(pool, courier, c.Log).Run,
 		func(ctx context.Context) error { return feed.Prune(ctx, pool) },
 		func(ctx context.Context) error { return record.RunKeeper(ctx, pool, c.Log) })
@@ -54,17 +66,58 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 	server, err := control.New(control.Options{
 		Pool:       pool,
 		Deployment: deployment,
-		Policy:     func() control.Policy { return c.Engine },
+		Policies:   decides,
+		Releases:   releases,
 		Recorder:   record.NewDirect(recordPool),
 		Callers:    callers,
-		Settle:     func(ctx context.Context) error { return feed.AwaitTaken(ctx, feed.BootTime) },
+		Settle:     settle,
 		Checks:     checks(pool, nil),
 		Metrics:    web.NewMetrics(),
 		Log:        c.Log,
+
+		SingleSigner: c.SingleSigner,
 	})
 	if err != nil {
 		return half, err
 	}
 	half.app, half.health = server.App, server.Health
 	return half, nil
+}
+
+// openReleases opens the life cycle of the policy, makes the shipped policy its
+// first release where there is none, and says which policy decides about
+// control's own changes: the release that is active, or the engine of c where
+// that is another policy than the shipped one.
+func openReleases(ctx context.Context, c Config, pool *pgxpool.Pool, deployment *feed.Deployment, settle func(context.Context) error) (*release.Service, control.Policies, error) {
+	source, err := release.ReadSourceFolder(policies.Files)
+	if err != nil {
+		return nil, nil, err
+	}
+	shipped := release.Shipped{Bundle: bundles.Default, Source: source}
+	own, err := pdp.ReadArchive(bundles.Default)
+	if err != nil {
+		return nil, nil, err
+	}
+	follows := !c.Fixed && !c.Engine.OwnPolicy() && c.Engine.Revision() == own.Revision
+	if follows {
+		shipped.Engine = c.Engine
+	}
+	releases, err := release.NewService(ctx, release.Options{Pool: pool, Deployment: deployment.ID.String(), Signer: c.Signer,
+		Shipped: shipped, Steps: release.Gates, Settle: settle, Certify: c.certify, Log: c.Log})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := releases.Begin(ctx); err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case !follows:
+		c.Log.Warn("control decides by a policy that was given at its start, and follows no activation", "policy", c.Engine.Revision())
+		return releases, func(context.Context, control.Querier, bool) (control.Policy, error) { return c.Engine, nil }, nil
+	case c.Signer == nil:
+		c.Log.Info("there is no key to sign releases with (--policy-signing-key): drafts can be made, nothing can be approved")
+	}
+	return releases, func(ctx context.Context, q control.Querier, hold bool) (control.Policy, error) {
+		return releases.Engines().In(ctx, q, hold)
+	}, nil
 }

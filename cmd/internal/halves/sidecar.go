@@ -10,6 +10,7 @@ import (
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
+	"chartgate/internal/release"
 	"chartgate/internal/search"
 	"chartgate/internal/sidecar"
 	"chartgate/internal/web"
@@ -29,6 +30,11 @@ type Config struct {
 	// Of control: how clients are told, and the secret of that.
 	Notices      Notices
 	NoticeSecret string
+
+	// Also of control: what it signs releases with, nil for nothing, and whether
+	// the static key may be author and approver both (only `chartgate run`).
+	Signer       *release.Signer
+	SingleSigner bool
 
 	// Of the sidecar: where decisions wait for Postgres, in a folder that no
 	// other process uses, and how much of them the loss of the host may cost.
