@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync/atomic"
+	"time"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/compile"
@@ -36,11 +37,16 @@ func (e *Engine) Certify(ctx context.Context) (*compile.Report, error) {
 		return nil, err
 	}
 	program := compile.Assemble(policy)
+	if e.certifiedBefore.Load() {
+		e.Attach(program)
+	}
 	report, err := compile.Certify(ctx, e.Source(), program, e.decision, e.byOPA)
 	if err != nil {
+		e.program.CompareAndSwap(program, nil)
 		return nil, err
 	}
 	if !report.Certified() {
+		e.program.CompareAndSwap(program, nil)
 		return report, fmt.Errorf("certify: the program and OPA differ: %s", report)
 	}
 	e.Attach(program)
@@ -48,15 +54,29 @@ func (e *Engine) Certify(ctx context.Context) (*compile.Report, error) {
 	return report, nil
 }
 
+// CertifiedBefore says that this very policy was certified with this very code
+// when the product was built: its program decides as soon as it is compiled,
+// and is certified again while it does.
+func (e *Engine) CertifiedBefore() { e.certifiedBefore.Store(true) }
+
 // Attach lets program decide. It must be this policy's, and certified; Certify
 // is the usual way.
 func (e *Engine) Attach(program *compile.Program) { e.program.Store(program) }
 
+// listsWait is how long a list waits for a policy that is being compiled.
+const listsWait = 4 * time.Second
+
 // Lists returns the policy's formulas, of which lists are made; an error where
-// there is no certified program.
+// there is no certified program. While the policy is being compiled it waits a
+// little.
 func (e *Engine) Lists() (*compile.Policy, error) {
-	if p := e.program.Load(); p != nil {
-		return p.Policy, nil
+	for deadline := time.Now().Add(listsWait); ; time.Sleep(20 * time.Millisecond) {
+		if p := e.program.Load(); p != nil {
+			return p.Policy, nil
+		}
+		if len(e.certifying) == 0 || time.Now().After(deadline) {
+			break
+		}
 	}
 	return nil, fmt.Errorf("%w: the policy is not compiled, or its program was switched off", authz.ErrUnavailable)
 }

@@ -40,6 +40,8 @@ type Engine struct {
 	certifying chan struct{}   // full while somebody compiles the policy
 	certified  *compile.Report // of the program, once there is one
 
+	certifiedBefore atomic.Bool // when the product was built
+
 	mu       sync.Mutex
 	prepared map[string]rego.PreparedEvalQuery // by path; bounded by maxPrepared
 	formulas map[string]*compile.Policy        // by action: see formulasFor

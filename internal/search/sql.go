@@ -18,7 +18,7 @@ const (
 	selectMember = `SELECT EXISTS (SELECT FROM members WHERE practice = $1 AND user_id = $2)`
 
 	// Whether the policy was replaced after $1.
-	selectReplaced = `SELECT EXISTS (SELECT FROM activation WHERE at > $1)`
+	selectReplaced = `SELECT EXISTS (SELECT FROM activation WHERE at > $1 AND serial > 1)`
 
 	// The practices of a user, from one on: $2 "from", $3 all, or those of $4.
 	selectPractices = `SELECT practice FROM members WHERE user_id = $1 AND practice >= $2 AND ($3 OR practice = ANY ($4::text[])) ORDER BY practice`
