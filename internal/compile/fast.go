@@ -50,27 +50,46 @@ func constantOf(o Operand) sort {
 	return constantValue(o.Const).sort
 }
 
+// quick is two operands as a fast test reads them: small, since a decision waits
+// for memory more than it computes.
+type quick struct {
+	place, other place
+	name, same   string   // of the two places
+	text         string   // the constant, on whichever side it stands
+	texts        []string // constants
+	num          int64
+}
+
+func quickOf(a, b *operand) quick {
+	q := quick{place: a.place, other: b.place, name: a.name, same: b.name, text: b.value.text, texts: b.texts, num: b.value.num}
+	if a.value.sort == text {
+		q.text = a.value.text
+	}
+	return q
+}
+
 // quickly answers a fast test on a request and its facts.
 func (n *comparison) quickly(fr *frame) bool {
+	q := &n.quick
 	switch n.fast {
 	case fastWord:
-		s, ok := readText(fr.request, fr.facts, n.a.place, n.a.name)
-		return ok && s == n.b.value.text
+		s, ok := readText(fr.request, fr.facts, q.place, q.name)
+		return ok && s == q.text
 	case fastWords:
-		s, ok := readText(fr.request, fr.facts, n.a.place, n.a.name)
-		return ok && slices.Contains(n.b.texts, s)
+		s, ok := readText(fr.request, fr.facts, q.place, q.name)
+		return ok && slices.Contains(q.texts, s)
 	case fastSame:
-		x, ok := readText(fr.request, fr.facts, n.a.place, n.a.name)
+		x, ok := readText(fr.request, fr.facts, q.place, q.name)
 		if !ok {
 			return false
 		}
-		y, ok := readText(fr.request, fr.facts, n.b.place, n.b.name)
+		y, ok := readText(fr.request, fr.facts, q.other, q.same)
 		return ok && x == y
 	case fastHas:
-		return slices.Contains(readTexts(fr.request, fr.facts, n.b.place, n.b.name), n.a.value.text)
+		return slices.Contains(readTexts(fr.request, fr.facts, q.other, q.same), q.text)
 	}
-	v := read(fr.request, fr.facts, n.a.place, n.a.name)
-	return v.sort == boolean && v.num == n.b.value.num
+	v := read(fr.request, fr.facts, q.place, q.name)
+	return v.sort == boolean && v.num == q.num
 }
 
 // readText is read for the texts that are asked most.

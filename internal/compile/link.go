@@ -37,10 +37,11 @@ type node struct {
 // comparison is what an atom compares; of a loop, the list that it goes over,
 // and what must hold of one of its elements.
 type comparison struct {
-	fast fast
-	op   Op
-	each int32
-	a, b operand
+	fast  fast
+	op    Op
+	each  int32
+	quick quick // what fast needs of the operands, at the beginning
+	a, b  operand
 }
 
 // operand is an Operand made ready: a constant, or where to read.
@@ -99,6 +100,7 @@ func (c *code) add(f *Formula) (int32, error) {
 		}
 		n.loop, n.first = int8(f.Loop-1), int32(len(c.atoms))
 		atom := comparison{fast: fastOf(f), op: f.Op, a: prepared(f.A), b: prepared(f.B)}
+		atom.quick = quickOf(&atom.a, &atom.b)
 		if f.Kind == KindExists {
 			atom.each = kids[0]
 		}

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,27 +14,31 @@ import (
 // hundreds, and all that changes in one is valid_until, which stands last.
 // The zero value is ready.
 type bodies struct {
-	texts atomic.Pointer[map[shape][]byte]
-	mu    sync.Mutex // whoever holds it makes a new map
+	texts atomic.Pointer[map[string][]kept] // by code
+	mu    sync.Mutex                        // whoever holds it makes a new map
 }
 
-// shape is a decision without its time.
-type shape struct {
-	allow             bool
-	bases             uint16 // a bit for each of authz.BasisOrder, in that order
-	code, admin, user string
+// kept is the text of a decision without its time.
+type kept struct {
+	allow       bool
+	bases       uint16 // a bit for each of authz.BasisOrder, in that order
+	admin, user string
+	text        []byte
 }
 
-// maxShapes bounds the texts that are kept.
-const maxShapes = 4096
+// Texts that are kept: of so many codes, and so many of each.
+const (
+	maxCodes   = 256
+	maxOfACode = 64
+)
 
 // body returns the body of an answer. It is shared, and must not be changed.
 func (b *bodies) body(d *authz.Decision) []byte {
-	s, ok := shapeOfDecision(d)
+	bases, ok := basesOf(d)
 	if !ok {
 		return encode(*d)
 	}
-	text := b.text(s, d)
+	text := b.text(bases, d)
 	if d.ValidUntil == nil {
 		return text
 	}
@@ -43,42 +48,46 @@ func (b *bodies) body(d *authz.Decision) []byte {
 	return append(append(out, authz.FormatTime(*d.ValidUntil)...), `"}}`...)
 }
 
-func (b *bodies) text(s shape, d *authz.Decision) []byte {
-	old := b.texts.Load()
-	if old != nil {
-		if text, ok := (*old)[s]; ok {
-			return text
+func (b *bodies) text(bases uint16, d *authz.Decision) []byte {
+	if texts := b.texts.Load(); texts != nil {
+		list := (*texts)[d.Code]
+		for i := range list {
+			if k := &list[i]; k.bases == bases && k.allow == d.Allow && k.admin == d.ReasonAdmin && k.user == d.ReasonUser {
+				return k.text
+			}
 		}
 	}
 	timeless := *d
 	timeless.ValidUntil = nil
-	text := encode(timeless)
+	k := kept{allow: d.Allow, bases: bases, admin: d.ReasonAdmin, user: d.ReasonUser, text: encode(timeless)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	next := map[shape][]byte{s: text}
-	if old = b.texts.Load(); old != nil && len(*old) < maxShapes {
-		for s, text := range *old {
-			next[s] = text
-		}
+	next := map[string][]kept{}
+	if old := b.texts.Load(); old != nil && len(*old) < maxCodes {
+		maps.Copy(next, *old)
 	}
+	list := next[d.Code]
+	if len(list) >= maxOfACode {
+		list = nil
+	}
+	next[d.Code] = append(slices.Clip(list), k) // a new list: the old one may be read
 	b.texts.Store(&next)
-	return text
+	return k.text
 }
 
-// shapeOfDecision reports false for bases that are not those of authz.BasisOrder, once
+// basesOf reports false for bases that are not those of authz.BasisOrder, once
 // each and in that order.
-func shapeOfDecision(d *authz.Decision) (shape, bool) {
-	s := shape{allow: d.Allow, code: d.Code, admin: d.ReasonAdmin, user: d.ReasonUser}
+func basesOf(d *authz.Decision) (bits uint16, ok bool) {
 	last := -1
 	for _, basis := range d.Bases {
 		i := slices.Index(authz.BasisOrder, basis)
 		if i <= last {
-			return s, false
+			return 0, false
 		}
-		s.bases |= 1 << i
+		bits |= 1 << i
 		last = i
 	}
-	return s, true
+	return bits, true
 }
 
 func encode(d authz.Decision) []byte {
