@@ -20,9 +20,9 @@ type Activation struct {
 
 // Release names a release as it was signed.
 type Release struct {
-	Name     string
-	Content  string // digest of the bundle's files
-	Revision int64  // of the signature; rises with each
+	Name     string `json:"release"`
+	Content  string `json:"content"`  // digest of the bundle's files
+	Revision int64  `json:"revision"` // of the signature; rises with each
 }
 
 // Stages of a candidate.
