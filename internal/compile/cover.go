@@ -17,12 +17,12 @@ func (d *diagram) cover(must, may vertex, dull func(v int32) int) []cube {
 	for _, c := range cubes {
 		d.shorten(c, may, dull)
 	}
-	slices.SortStableFunc(cubes, func(a, b cube) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(written(a), written(b))) })
+	slices.SortStableFunc(cubes, func(a, b cube) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(nameOf(a), nameOf(b))) })
 	return d.needed(cubes, must)
 }
 
 // text_ writes a cube so that equal ones look the same.
-func written(c cube) string {
+func nameOf(c cube) string {
 	out := []byte{}
 	for _, v := range sorted(c) {
 		out = append(out, byte(v>>8), byte(v), 0)

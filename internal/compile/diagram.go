@@ -73,7 +73,7 @@ func (d *diagram) make(v int32, lo, hi vertex) vertex {
 		return n
 	}
 	if len(d.nodes) >= d.limit {
-		panic(tooLarge{fmt.Errorf("its diagram has more than %d nodes", d.limit)})
+		panic(tooLarge{fmt.Errorf("its diagram has more than %d nodes: it is too large to be compared", d.limit)})
 	}
 	if len(d.nodes)%4096 == 0 && d.ctx.Err() != nil {
 		panic(tooLarge{d.ctx.Err()})

@@ -49,7 +49,7 @@ func drafted(r *rand.Rand) draft {
 	}
 	plain := func() string { return conditions[r.IntN(len(conditions)-4)] }
 	return draft{`h1`: {plain()}, `h2`: {plain(), plain()}, `bases contains "a"`: {body()}, `bases contains "b"`: {body(), body()},
-		`denials contains "x"`: {body()}, `denials contains "y"`: {plain()}, `lasting`: {plain()}}
+		`denials contains "x"`: {plain() + "\n\t" + plain()}, `denials contains "y"`: {plain() + "\n\t" + plain()}, `lasting`: {plain()}}
 }
 
 // changed is a draft with one rule written anew, or with the same meaning.
@@ -154,6 +154,9 @@ func points(t *testing.T, formulas []*Formula, most int) []map[string]any {
 		t.Fatal(err)
 	}
 	var out []map[string]any
+	if size(th) > most {
+		return nil
+	}
 	for there := range 1 << len(optional) {
 		start := point{}
 		for i, name := range optional {
@@ -176,9 +179,7 @@ func points(t *testing.T, formulas []*Formula, most int) []map[string]any {
 					next = append(next, p.with(w.points[len(next)%len(w.points)]))
 				}
 			}
-			if all = next; len(all) > most {
-				return nil
-			}
+			all = next
 		}
 		for _, p := range all {
 			s, err := concrete("note.read", p)
@@ -187,11 +188,27 @@ func points(t *testing.T, formulas []*Formula, most int) []map[string]any {
 			}
 			out = append(out, s.document)
 		}
-		if len(out) > most {
-			return nil
-		}
 	}
 	return out
+}
+
+// size is how many points there are.
+func size(th *theory) int {
+	sum := 0
+	for there := range 1 << len(optional) {
+		n := 1
+		for _, g := range th.groups {
+			key := ""
+			for _, name := range g.tables {
+				if there&(1<<slices.Index(optional, name)) != 0 {
+					key += name + " "
+				}
+			}
+			n = min(n*len(g.ways[key]), 1<<20)
+		}
+		sum += n
+	}
+	return sum
 }
 
 // TestADifferenceIsExactlyWhereOPADiffers compares random policies with slightly changed ones,
@@ -201,7 +218,7 @@ func points(t *testing.T, formulas []*Formula, most int) []map[string]any {
 func TestADifferenceIsExactlyWhereOPADiffers(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
 	tried, equal, compared := 0, 0, 0
-	for tried < 40 {
+	for tried < 24 {
 		before := drafted(r)
 		after := before.changed(r)
 		a, b := before.source(t), after.source(t)
@@ -213,17 +230,20 @@ func TestADifferenceIsExactlyWhereOPADiffers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := Compare(t.Context(), p, q)
-		if err != nil || len(c.Undecided) > 0 {
-			t.Fatalf("%v, %v", err, c.Undecided)
-		}
 		var formulas []*Formula
 		collect := func(_ string, f *Formula) { formulas = append(formulas, f) }
 		p.Actions["note.read"].formulas(p, collect)
 		q.Actions["note.read"].formulas(q, collect)
-		documents := points(t, formulas, 2500)
+		documents := points(t, formulas, 3000)
 		if documents == nil {
 			continue
+		}
+		c, err := Compare(t.Context(), p, q)
+		if err != nil || len(c.Undecided) > 0 {
+			t.Fatalf("%v, %v", err, c.Undecided)
+		}
+		if len(c.Changes) == 0 && equal == 8 {
+			continue // enough of these
 		}
 		tried++
 		if len(c.Changes) == 0 {
@@ -237,8 +257,8 @@ func TestADifferenceIsExactlyWhereOPADiffers(t *testing.T) {
 			}
 		}
 	}
-	if equal < 8 || equal > 32 {
-		t.Errorf("%d of %d pairs are equal: too few or too many to show anything", equal, tried)
+	if equal < 4 {
+		t.Errorf("%d of %d pairs are equal: too few to show anything", equal, tried)
 	}
 	t.Logf("%d pairs, %d of them equal, %d points", tried, equal, compared)
 }
@@ -279,7 +299,7 @@ func judge(changes []Shift, document map[string]any, was, is opinion) string {
 func TestAProofIsWhatOPASaysEverywhere(t *testing.T) {
 	r := rand.New(rand.NewPCG(13, 14))
 	tried, refuted := 0, 0
-	for tried < 40 {
+	for tried < 30 {
 		d := drafted(r)
 		of := []string{"", "grant", "client", "member.roles"}[r.IntN(4)]
 		property := Property{Rule: "data.authz.broken", Kind: Never, Of: of}
@@ -307,7 +327,7 @@ func TestAProofIsWhatOPASaysEverywhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		documents := points(t, append(formulas, rule), 4000)
+		documents := points(t, append(formulas, rule), 1500)
 		if documents == nil {
 			continue
 		}
@@ -372,4 +392,56 @@ func lessOf(document map[string]any, of string) []map[string]any {
 		out = append(out, less)
 	}
 	return out
+}
+
+// TestWhatCannotBeIsNoDifference compares conditions that differ only in facts
+// that no loader can make, or in what follows from the rest.
+func TestWhatCannotBeIsNoDifference(t *testing.T) {
+	const known = `input.context.now >= "0001-01-01T00:00:00.000000Z"`
+	with := func(bodies ...string) draft {
+		return draft{`bases contains "a"`: bodies, `bases contains "b"`: {`input.portal.own`}, `denials contains "x"`: {`input.client.status == "archived"`},
+			`denials contains "y"`: {`input.client.status == "merged"`}, `lasting`: {`input.grant.scope == "view"`}}
+	}
+	for _, c := range []struct{ what, one, other string }{
+		{"the later clock is never before the other", known, known + "\n\tinput.context.now <= input.context.latest"},
+		{"and there where the other is", known, known + "\n\tinput.context.latest >= \"0001-01-01T00:00:00.000000Z\""},
+		{"a flag of a membership is there with it", `input.member`, `is_boolean(input.member.billing_enabled)`},
+		{"a time of a grant is in the years 1 to 9999", `input.grant`, `input.grant.not_before >= "0001-01-01T00:00:00.000000Z"`},
+		{"a setting is one of its words", `input.settings`, `input.settings.admin_record_access in {"full", "non_clinical", "list_only"}`},
+		{"a list of managers always names administrators", `input.settings`, `"administrator" in input.settings.access_managers`},
+		{"one status excludes another", `input.client.status == "active"`, "input.client.status == \"active\"\n\tinput.client.status != \"archived\""},
+		{"equal to the same is equal", "input.client.assigned == input.member.user\n\tinput.member.user == input.subject.id",
+			"input.client.assigned == input.member.user\n\tinput.member.user == input.subject.id\n\tinput.client.assigned == input.subject.id"},
+		{"before what is before", "input.grant.not_before <= input.context.now\n\tinput.context.now < input.grant.expires_at",
+			"input.grant.not_before <= input.context.now\n\tinput.context.now < input.grant.expires_at\n\tinput.grant.not_before < input.grant.expires_at"},
+	} {
+		p, err := Compile(t.Context(), with(c.one).source(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := Compile(t.Context(), with(c.other).source(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := Compare(t.Context(), p, q)
+		if err != nil || len(found.Undecided) > 0 || len(found.Changes) > 0 {
+			t.Errorf("%s: %v, %v", c.what, err, found)
+		}
+	}
+}
+
+// TestADiagramThatGrowsTooLargeIsUndecided gives a diagram few nodes.
+func TestADiagramThatGrowsTooLargeIsUndecided(t *testing.T) {
+	var vars []*Formula
+	for _, word := range []string{"a", "b", "c", "d", "e", "f"} {
+		vars = append(vars, atom(OpIn, Operand{Const: ast.String(word)}, Operand{Path: "member.roles"}))
+	}
+	d := newDiagram(t.Context(), vars)
+	d.limit = 8
+	err := within(func() {
+		d.of(or(and(vars[0], vars[3]), and(vars[1], vars[4]), and(vars[2], vars[5])))
+	})
+	if err == nil || !strings.Contains(err.Error(), "more than 8 nodes") {
+		t.Error(err)
+	}
 }

@@ -141,22 +141,26 @@ func (p point) document() map[string]any {
 			}
 			at = inner
 		}
-		switch v := v.(type) {
-		case absentValue:
-			continue
-		case time.Time:
-			at[names[len(names)-1]] = authz.FormatTime(v)
-		case []string:
-			at[names[len(names)-1]] = anyList(v)
-		case string:
-			if v != "" || !blankIsAbsent(path) {
-				at[names[len(names)-1]] = v
-			}
-		default:
-			at[names[len(names)-1]] = v
+		if w, is := written(path, v); is {
+			at[names[len(names)-1]] = w
 		}
 	}
 	return doc
+}
+
+// written is a value of a point as a document has it; false where it is not there.
+func written(path string, v any) (any, bool) {
+	switch v := v.(type) {
+	case absentValue:
+		return nil, false
+	case time.Time:
+		return authz.FormatTime(v), true
+	case []string:
+		return anyList(v), true
+	case string:
+		return v, v != "" || !blankIsAbsent(path)
+	}
+	return v, true
 }
 
 // space is where the points of one policy lie: every place that the policy

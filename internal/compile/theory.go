@@ -201,11 +201,13 @@ func (s *grouped) list(start point, vars []*Formula) ([]way, error) {
 	}
 	index := map[string]int{}
 	var out []way
+	document, put := writerOf(g.paths)
 	for _, p := range slices.Backward(assignments) { // those with ids before odd ones
 		if !inTime(p) {
 			continue
 		}
-		fr := frame{document: p.document()}
+		put(p)
+		fr := frame{document: document}
 		answers := make([]bool, len(nodes))
 		name := make([]byte, len(nodes))
 		for i, n := range nodes {
@@ -230,6 +232,36 @@ func (s *grouped) list(start point, vars []*Formula) ([]way, error) {
 		}
 	}
 	return out, nil
+}
+
+// writerOf returns a document, and a function that writes an assignment of
+// places into it: as point.document, of which it saves the most.
+func writerOf(paths []string) (map[string]any, func(point)) {
+	document := map[string]any{}
+	parents := make([]map[string]any, len(paths))
+	names := make([]string, len(paths))
+	for i, path := range paths {
+		at := document
+		parts := strings.Split(path, ".")
+		for _, part := range parts[:len(parts)-1] {
+			inner, ok := at[part].(map[string]any)
+			if !ok {
+				inner = map[string]any{}
+				at[part] = inner
+			}
+			at = inner
+		}
+		parents[i], names[i] = at, parts[len(parts)-1]
+	}
+	return document, func(p point) {
+		for i, path := range paths {
+			if v, is := written(path, p[path]); is {
+				parents[i][names[i]] = v
+			} else {
+				delete(parents[i], names[i])
+			}
+		}
+	}
 }
 
 // inTime reports that the later clock is there whenever the other one is, and
