@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
@@ -21,6 +22,9 @@ const (
 	// maxSourceBody is the largest body of a draft: its source may hold 4 MiB,
 	// and JSON needs more to write them.
 	maxSourceBody = 6 << 20
+	// policyTimeout is how long a call about policies may take: an activation
+	// waits until the sidecars have the release ready.
+	policyTimeout = 45 * time.Second
 )
 
 // runKey is who acts with the key of `chartgate run`, and whyRunKey why he may
@@ -85,7 +89,7 @@ func (s *Server) policyVisit(r policyRoute) fiber.Handler {
 		if !web.CallerOf(c).AllPractices {
 			return web.Forbidden("a policy holds for all practices: this takes a caller who is bound to none")
 		}
-		ctx, cancel := context.WithTimeout(c.UserContext(), callTimeout)
+		ctx, cancel := context.WithTimeout(c.UserContext(), policyTimeout)
 		defer cancel()
 		p := &policyCall{Server: s, c: c, ctx: ctx}
 		if r.person {

@@ -68,10 +68,11 @@ func (s *Service) SaveSettings(ctx context.Context, actor authz.Subject, practic
 		if _, err := a.tx.Exec(ctx, updateSettings, practice, preset, saved.Overrides); err != nil {
 			return fmt.Errorf("save settings: %w", err)
 		}
-		return a.record(ctx, change{
-			before: map[string]any{"preset": a.settings.Preset, "overrides": a.settings.Overrides},
-			after:  map[string]any{"preset": saved.Preset, "overrides": saved.Overrides, "effect": effect(ctx)},
-		})
+		after := map[string]any{"preset": saved.Preset, "overrides": saved.Overrides}
+		if said := effect(ctx); said != nil {
+			after["effect"] = said
+		}
+		return a.record(ctx, change{before: map[string]any{"preset": a.settings.Preset, "overrides": a.settings.Overrides}, after: after})
 	})
 	return saved, err
 }

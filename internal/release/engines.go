@@ -25,6 +25,7 @@ type Querier interface {
 // loaded is an error, never another policy (promise P1).
 type Engines struct {
 	shipped *pdp.Engine
+	beside  *Engines // others, of which one that is loaded and certified need not be made again; may be nil
 
 	mu     sync.Mutex
 	loaded map[string]*pdp.Engine // by content
@@ -89,11 +90,7 @@ func (e *Engines) load(ctx context.Context, raw []byte, content string) (*pdp.En
 	if engine := e.known(content); engine != nil {
 		return engine, nil
 	}
-	b, err := pdp.ReadArchive(raw)
-	if err != nil {
-		return nil, err
-	}
-	engine, err := pdp.NewChecked(ctx, b)
+	engine, err := e.make(ctx, raw, content)
 	if err != nil {
 		return nil, err
 	}
@@ -105,12 +102,32 @@ func (e *Engines) load(ctx context.Context, raw []byte, content string) (*pdp.En
 		clear(e.raw)
 	}
 	e.loaded[content] = engine
+	if _, err := engine.Lists(); err == nil {
+		return engine, nil // it is certified already
+	}
 	select {
 	case e.fresh <- engine:
 		e.raw[content] = true
 	default: // it stays with OPA
 	}
 	return engine, nil
+}
+
+// make compiles a bundle, unless the same files were compiled before.
+func (e *Engines) make(ctx context.Context, raw []byte, content string) (*pdp.Engine, error) {
+	if content == e.shipped.Revision() {
+		return e.shipped, nil
+	}
+	if e.beside != nil {
+		if engine := e.beside.known(content); engine != nil {
+			return engine, nil
+		}
+	}
+	b, err := pdp.ReadArchive(raw)
+	if err != nil {
+		return nil, err
+	}
+	return pdp.NewChecked(ctx, b)
 }
 
 // certifyAll tries to certify what is loaded, until ctx ends: lists need the

@@ -26,7 +26,7 @@ type Options struct {
 	Certify func(context.Context, *pdp.Engine)
 	Log     *slog.Logger
 
-	Patience time.Duration // how long sidecars may take to have a candidate ready; 0: 10 s
+	Patience time.Duration // how long sidecars may take to have a candidate ready; 0: 30 s
 }
 
 // Shipped is the policy that ships with the product.
@@ -57,7 +57,7 @@ func NewService(ctx context.Context, o Options) (*Service, error) {
 		o.Log = slog.Default()
 	}
 	if o.Patience == 0 {
-		o.Patience = 10 * time.Second
+		o.Patience = 30 * time.Second // they certify it, which takes seconds of a processor
 	}
 	shipped, err := pdp.ReadArchive(o.Shipped.Bundle)
 	if err != nil {
@@ -68,7 +68,9 @@ func NewService(ctx context.Context, o Options) (*Service, error) {
 			return nil, fmt.Errorf("shipped policy: %w", err)
 		}
 	}
-	return &Service{o: o, shipped: shipped, jobs: newJobs(), engines: NewEngines(o.Shipped.Engine), looks: NewEngines(o.Shipped.Engine)}, nil
+	s := &Service{o: o, shipped: shipped, jobs: newJobs(), engines: NewEngines(o.Shipped.Engine), looks: NewEngines(o.Shipped.Engine)}
+	s.engines.beside = s.looks
+	return s, nil
 }
 
 // Engines are the policies that decide about control's own changes.
