@@ -252,8 +252,12 @@ func TestRunOnStoresOfOnesOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(held) != 2 || held[0].Name() != "lock" || held[1].Name() != "spool" {
-		t.Errorf("the state folder holds %v", held)
+	var names []string
+	for _, entry := range held {
+		names = append(names, entry.Name())
+	}
+	if got := strings.Join(names, " "); got != "lock policy policy-key.pem policy-signing-key.pem spool" {
+		t.Errorf("the state folder holds %s", got)
 	}
 	if err := r.stop(syscall.SIGTERM); err != nil { // what is on record is brought to the database
 		t.Errorf("%v\n%s", err, r.log)
