@@ -169,8 +169,12 @@ func (in *inspection) parse(context.Context) ([]Finding, string, error) {
 	if in.bundle, err = pdp.ReadFolder(in.policies); err != nil {
 		return []Finding{{File: ".", Text: err.Error()}}, "", nil
 	}
+	detail := fmt.Sprintf("%d files of rules, %d of tests", len(in.modules), len(in.testing))
 	packed, err := Build(in.policies)
 	if err != nil {
+		if _, broken := ReadCases(in.policies); broken != nil {
+			return nil, detail, nil // the step of the cases says what is wrong with them
+		}
 		return []Finding{{File: ".", Text: err.Error()}}, "", nil
 	}
 	made, err := pdp.ReadArchive(packed)
@@ -178,7 +182,7 @@ func (in *inspection) parse(context.Context) ([]Finding, string, error) {
 		return []Finding{{File: ".", Text: err.Error()}}, "", nil
 	}
 	in.revision = made.Revision
-	return nil, fmt.Sprintf("%d files of rules, %d of tests", len(in.modules), len(in.testing)), nil
+	return nil, detail, nil
 }
 
 // format compares each file with what opa fmt makes of it.

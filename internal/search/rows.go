@@ -63,7 +63,7 @@ func (s *snapshot) clients(ctx context.Context, lists *compile.Policy, l compile
 	if err != nil {
 		return nil, noList(err)
 	}
-	rows, err := s.tx.Query(ctx, q.SQL, planned(q.Args)...)
+	rows, err := s.tx.Query(ctx, q.SQL, q.Args...)
 	if err != nil {
 		return nil, unavailable("list clients", err)
 	}
@@ -84,7 +84,7 @@ func (s *snapshot) members(ctx context.Context, lists *compile.Policy, l compile
 	if err != nil {
 		return nil, noList(err)
 	}
-	rows, err := s.tx.Query(ctx, q.SQL, planned(q.Args)...)
+	rows, err := s.tx.Query(ctx, q.SQL, q.Args...)
 	if err != nil {
 		return nil, unavailable("list members", err)
 	}
@@ -117,7 +117,7 @@ func (s *snapshot) among(ctx context.Context, lists *compile.Policy, l compile.L
 		return nil, noList(err)
 	}
 	sql := "SELECT c.id FROM clients c WHERE " + q.SQL + " AND c.id = ANY ($" + strconv.Itoa(len(q.Args)+1) + "::text[])"
-	rows, err := s.tx.Query(ctx, sql, planned(append(q.Args, ids))...)
+	rows, err := s.tx.Query(ctx, sql, append(q.Args, ids)...)
 	if err != nil {
 		return nil, unavailable("list clients", err)
 	}
@@ -156,8 +156,3 @@ func listed(r authz.Request, f authz.Facts, release, requestID string, e entry) 
 	v.Shown = v.Exact
 	return v, nil
 }
-
-// planned has a list planned for its own parameters each time: after five runs
-// of a prepared statement Postgres may take one plan for all, and what is best
-// for a practitioner of three clients is not for one of thousands.
-func planned(args []any) []any { return append([]any{pgx.QueryExecModeCacheDescribe}, args...) }

@@ -271,7 +271,7 @@ func TestRule117NeedsThePolicyOfThen(t *testing.T) {
 	}
 	b.exec(`INSERT INTO releases (id, state, title, author, source, content, approver, approved_at, revision, bundle)
 		VALUES ('release-1', 'active', 'One', 'admin-1', '', 'sha256:1', 'admin-2', now(), 1, '');
-		INSERT INTO activation (serial, release, content, revision) VALUES (1, 'release-1', 'sha256:1', 1)`)
+		INSERT INTO activation (serial, release, content, revision) VALUES (2, 'release-1', 'sha256:1', 1)`)
 	q := search.Question{Action: "chart.open", AsOf: then, Limit: 10}
 	_, _, err := b.lists.ClientMembers(t.Context(), tester, user("admin-1"), "practice-1", "client-1", q)
 	problem(t, err, "cannot-decide")
