@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"slices"
 )
 
 // batchCommand measures what a decision in a batch costs beyond the first.
@@ -24,6 +26,12 @@ func (c *batchCommand) Run(ctx context.Context) (err error) {
 	if c.Items < 2 || c.Items > c.Questions {
 		return fmt.Errorf("--items: want 2 to %d, the number of questions", c.Questions)
 	}
+	// A sidecar sheds batches beyond 2,000 decisions a processor at once: it is
+	// driven with as many as it lets in.
+	for i := range c.Connections {
+		c.Connections[i] = max(1, min(c.Connections[i], 2000*runtime.NumCPU()/c.Items))
+	}
+	c.Connections = slices.Compact(c.Connections)
 	ctx, cancel := c.limit(ctx, 2)
 	defer cancel()
 	s, err := openStore(ctx)
