@@ -88,14 +88,14 @@ func (l *load) run(ctx context.Context, s *follower) {
 		for _, st := range l.h.from(acknowledged) {
 			excused = excused || st.excused()
 		}
-		var answers []pdp.Answer
+		var answers pdp.Answers
 		var err error
 		if len(requests) == 1 {
 			var v authz.Verdict
 			v, err = s.pdp.Decide(ctx, everywhere, requests[0], "")
-			answers = []pdp.Answer{{Verdict: v}}
+			answers.Verdicts = []authz.Verdict{v}
 		} else {
-			answers, err = s.pdp.DecideAll(ctx, everywhere, requests, "", nil)
+			err = s.pdp.DecideAll(ctx, everywhere, requests, "", nil, &answers)
 		}
 		if ctx.Err() != nil {
 			return
@@ -103,10 +103,8 @@ func (l *load) run(ctx context.Context, s *follower) {
 		l.asked.Add(1)
 		steps := l.h.from(acknowledged)
 		if err == nil {
-			for _, a := range answers {
-				if a.Err != nil {
-					err = a.Err
-				}
+			for _, why := range answers.Errs {
+				err = why
 			}
 		}
 		if err != nil {
@@ -119,8 +117,8 @@ func (l *load) run(ctx context.Context, s *follower) {
 			l.excused.Add(1)
 			continue
 		}
-		for _, a := range answers {
-			l.judge(ctx, a.Verdict, steps)
+		for _, v := range answers.Verdicts {
+			l.judge(ctx, v, steps)
 		}
 		l.answered.Add(1)
 	}

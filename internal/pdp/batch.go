@@ -3,69 +3,103 @@ package pdp
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"chartgate/internal/authz"
 
 	"github.com/google/uuid"
 )
 
-// Answer is one answer of a batch: a verdict, or why there is none.
-type Answer struct {
-	Verdict authz.Verdict
-	Err     error
+// Answers are verdicts in the order of the questions, and of those that could
+// not be decided, why. A batch that was stopped ends with the one that did.
+type Answers struct {
+	Verdicts []authz.Verdict
+	Errs     map[int]error
+}
+
+// Reset makes room for other answers where these stood.
+func (a *Answers) Reset() {
+	clear(a.Verdicts)
+	a.Verdicts, a.Errs = a.Verdicts[:0], nil
+}
+
+func (a *Answers) fail(i int, err error) {
+	if a.Errs == nil {
+		a.Errs = map[int]error{}
+	}
+	a.Errs[i] = err
 }
 
 // DecideAll answers several questions that arrived together, each as Decide
-// would (DOMAIN rule 120), in order. It stops after the first answer for which
-// stop returns true; stop may be nil. All of them become durable in one group.
-// Where only some could not be decided, those carry their error and are on
-// record as unavailable; the error returned is one that spoils the whole.
-func (p *PDP) DecideAll(ctx context.Context, scope Scope, requests []authz.Request, requestID string, stop func(Answer) bool) ([]Answer, error) {
+// would (DOMAIN rule 120), in order, into answers. It stops after the first for
+// which stop returns true; stop may be nil. All of them become durable in one
+// group. Where only some could not be decided, those carry their error and are
+// on record as unavailable; the error returned is one that spoils the whole, and
+// leaves no answers.
+func (p *PDP) DecideAll(ctx context.Context, scope Scope, requests []authz.Request, requestID string, stop func(*authz.Verdict, error) bool, answers *Answers) error {
 	var set *Policies // one for all: they arrived together
-	return p.decideAll(ctx, len(requests), stop, func(i int) (v authz.Verdict, err error) {
-		set, err = p.judge(ctx, set, scope, requests[i], requestID, &v)
-		return v, err
+	return p.decideAll(ctx, len(requests), stop, answers, func(i int, v *authz.Verdict) (err error) {
+		set, err = p.judge(ctx, set, scope, requests[i], requestID, v)
+		return err
 	})
 }
 
 // DecideAllOwn is DecideAll with a user's own bundle, each answer as of
 // DecideOwn. An input of nil is a question that cannot be asked: its answer is
 // the zero verdict, which denies and is not on record.
-func (p *PDP) DecideAllOwn(ctx context.Context, inputs []map[string]any, requestID string, stop func(Answer) bool) ([]Answer, error) {
-	return p.decideAll(ctx, len(inputs), stop, func(i int) (authz.Verdict, error) {
-		if inputs[i] == nil {
-			return authz.Verdict{}, nil
+func (p *PDP) DecideAllOwn(ctx context.Context, inputs []map[string]any, requestID string, stop func(*authz.Verdict, error) bool, answers *Answers) error {
+	return p.decideAll(ctx, len(inputs), stop, answers, func(i int, v *authz.Verdict) (err error) {
+		if inputs[i] != nil {
+			*v, err = p.judgeOwn(ctx, inputs[i], requestID)
 		}
-		return p.judgeOwn(ctx, inputs[i], requestID)
+		return err
 	})
 }
 
-func (p *PDP) decideAll(ctx context.Context, n int, stop func(Answer) bool, judge func(int) (authz.Verdict, error)) ([]Answer, error) {
-	answers := make([]Answer, 0, n)
-	verdicts := make([]authz.Verdict, 0, n)
-	decided := false
+func (p *PDP) decideAll(ctx context.Context, n int, stop func(*authz.Verdict, error) bool, answers *Answers, judge func(int, *authz.Verdict) error) error {
+	answers.Reset()
+	answers.Verdicts = slices.Grow(answers.Verdicts, n)
 	for i := range n {
-		v, err := judge(i)
-		answers = append(answers, Answer{Verdict: v, Err: err})
-		if v.ID != uuid.Nil && (err == nil || errors.Is(err, authz.ErrUnavailable)) {
-			verdicts = append(verdicts, v)
+		answers.Verdicts = answers.Verdicts[:i+1]
+		v := &answers.Verdicts[i]
+		err := judge(i, v)
+		if err != nil {
+			answers.fail(i, err)
 		}
-		decided = decided || err == nil
-		if stop != nil && stop(answers[len(answers)-1]) {
+		if stop != nil && stop(v, err) {
 			break
 		}
 	}
-	if !decided {
-		if len(answers) == 0 {
-			return nil, nil
+	if n := len(answers.Verdicts); n > 0 && len(answers.Errs) == n {
+		err := answers.Errs[0]
+		answers.Reset()
+		return err
+	}
+	if entries := answers.entries(); len(entries) > 0 {
+		if err := p.recorder.Record(ctx, entries...); err != nil {
+			answers.Reset()
+			return err
 		}
-		return nil, answers[0].Err
 	}
-	if len(verdicts) == 0 {
-		return answers, nil
+	return nil
+}
+
+// entries are the verdicts that go on record.
+func (a *Answers) entries() []authz.Verdict {
+	kept := func(i int) bool {
+		return a.Verdicts[i].ID != uuid.Nil && (a.Errs[i] == nil || errors.Is(a.Errs[i], authz.ErrUnavailable))
 	}
-	if err := p.recorder.Record(ctx, verdicts...); err != nil {
-		return nil, err
+	for i := range a.Verdicts {
+		if kept(i) {
+			continue
+		}
+		var list []authz.Verdict
+		for i := range a.Verdicts {
+			if kept(i) {
+				list = append(list, a.Verdicts[i])
+			}
+		}
+		return list
 	}
-	return answers, nil
+	return a.Verdicts
 }

@@ -108,7 +108,8 @@ func TestNoAnswerWithoutRecord(t *testing.T) {
 	if v, err := p.Decide(t.Context(), everywhere, ask("chart.open"), ""); !errors.Is(err, authz.ErrUnavailable) || v.Shown.Allow {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if answers, err := p.DecideAll(t.Context(), everywhere, []authz.Request{ask("chart.open")}, "", nil); !errors.Is(err, authz.ErrUnavailable) || answers != nil {
+	var answers pdp.Answers
+	if err := p.DecideAll(t.Context(), everywhere, []authz.Request{ask("chart.open")}, "", nil, &answers); !errors.Is(err, authz.ErrUnavailable) || len(answers.Verdicts) > 0 {
 		t.Errorf("batch: %+v, %v", answers, err)
 	}
 }
@@ -145,19 +146,19 @@ func TestABatchIsItsSingles(t *testing.T) {
 	s := &store{facts: factsOf("practitioner-1", "archived")}
 	p := pdp.New(engineOf(t, policy, pdp.DecisionPath), s, s)
 	questions := []authz.Request{ask("chart.open"), ask("note.write"), ask("nothing"), ask("client.list")}
-	answers, err := p.DecideAll(t.Context(), everywhere, questions, "", nil)
-	if err != nil || len(answers) != len(questions) || len(s.recorded) != len(questions) {
-		t.Fatalf("%d answers, %d recorded, %v", len(answers), len(s.recorded), err)
+	var answers pdp.Answers
+	if err := p.DecideAll(t.Context(), everywhere, questions, "", nil, &answers); err != nil || len(answers.Verdicts) != len(questions) || len(s.recorded) != len(questions) {
+		t.Fatalf("%d answers, %d recorded, %v", len(answers.Verdicts), len(s.recorded), err)
 	}
 	for i, q := range questions {
 		v, err := p.Decide(t.Context(), everywhere, q, "")
-		if err != nil || v.Shown.Code != answers[i].Verdict.Shown.Code || v.Shown.Allow != answers[i].Verdict.Shown.Allow {
-			t.Errorf("%d: single %+v, in the batch %+v, %v", i, v.Shown, answers[i].Verdict.Shown, err)
+		if err != nil || v.Shown.Code != answers.Verdicts[i].Shown.Code || v.Shown.Allow != answers.Verdicts[i].Shown.Allow {
+			t.Errorf("%d: single %+v, in the batch %+v, %v", i, v.Shown, answers.Verdicts[i].Shown, err)
 		}
 	}
-	firstDeny := func(a pdp.Answer) bool { return !a.Verdict.Shown.Allow }
-	if answers, err := p.DecideAll(t.Context(), everywhere, questions, "", firstDeny); err != nil || len(answers) != 2 {
-		t.Errorf("stopped after %d, %v", len(answers), err)
+	firstDeny := func(v *authz.Verdict, _ error) bool { return !v.Shown.Allow }
+	if err := p.DecideAll(t.Context(), everywhere, questions, "", firstDeny, &answers); err != nil || len(answers.Verdicts) != 2 {
+		t.Errorf("stopped after %d, %v", len(answers.Verdicts), err)
 	}
 }
 

@@ -158,13 +158,13 @@ func TestABatchIsDecidedByOneRelease(t *testing.T) {
 		return s.Facts(ctx, r)
 	})
 	p := pdp.Follow(d.Releases, swapping, s)
-	answers, err := p.DecideAll(t.Context(), everywhere, []authz.Request{ask("act.0"), ask("act.1"), ask("act.2")}, "", nil)
-	if err != nil {
+	var answers pdp.Answers
+	if err := p.DecideAll(t.Context(), everywhere, []authz.Request{ask("act.0"), ask("act.1"), ask("act.2")}, "", nil, &answers); err != nil {
 		t.Fatal(err)
 	}
-	for i, a := range answers {
-		if a.Verdict.Shown.ReasonUser != "variant 1" {
-			t.Errorf("answer %d is of %s", i, a.Verdict.Shown.ReasonUser)
+	for i, v := range answers.Verdicts {
+		if v.Shown.ReasonUser != "variant 1" {
+			t.Errorf("answer %d is of %s", i, v.Shown.ReasonUser)
 		}
 	}
 	if v, err := p.Decide(t.Context(), everywhere, ask("act.0"), ""); err != nil || v.Shown.ReasonUser != "variant 2" {

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"chartgate/internal/authz"
-	"chartgate/internal/pdp"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
@@ -28,10 +27,6 @@ const maxListedIDs = 100
 type answer struct {
 	Decision bool `json:"decision"`
 	Context  any  `json:"context,omitempty"`
-}
-
-type batchAnswer struct {
-	Evaluations []answer `json:"evaluations"`
 }
 
 // reasons are the context of a decision (DESIGN 11), and with allow in front
@@ -87,18 +82,21 @@ func reasonsOf(d authz.Decision) reasons {
 
 // setBatchHeaders names the decisions in the order of the answers. The facts'
 // revision is that of the first: the others are no older.
-func setBatchHeaders(c *fiber.Ctx, answers []pdp.Answer) {
+func setBatchHeaders(c *fiber.Ctx, verdicts []authz.Verdict) {
 	var ids []string
-	for _, a := range answers {
-		if a.Verdict.ID == uuid.Nil {
+	for i := range verdicts {
+		v := &verdicts[i]
+		if v.ID == uuid.Nil {
 			continue
 		}
 		if len(ids) == 0 {
-			writeRevisions(&c.Response().Header, &a.Verdict)
+			writeRevisions(&c.Response().Header, v)
 		}
-		ids = append(ids, a.Verdict.ID.String())
+		if ids = append(ids, v.ID.String()); len(ids) > maxListedIDs {
+			return
+		}
 	}
-	if 0 < len(ids) && len(ids) <= maxListedIDs {
+	if len(ids) > 0 {
 		c.Set(HeaderDecisionID, strings.Join(ids, ", "))
 	}
 }

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"errors"
 	"net/http"
+	"sync"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/pdp"
@@ -77,6 +78,11 @@ func (s *Server) evaluations(c *fiber.Ctx) error {
 	if err := requireJSON(c); err != nil {
 		return err
 	}
+	if !s.pdp.Engine().OwnPolicy() && minRevisionOf(c) == "" {
+		if b, ok := fastBatch(string(c.BodyRaw())); ok {
+			return s.decideAll(c, &b)
+		}
+	}
 	body, err := web.StrictObject(c.BodyRaw())
 	if err != nil {
 		return err
@@ -85,32 +91,45 @@ func (s *Server) evaluations(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	class, n := several, len(b.questions)
-	if n == 0 {
-		class, n = check, 1
+	if len(b.requests) > 0 {
+		return s.decideAll(c, &b)
 	}
-	if err := s.work.begin(class, n); err != nil {
+	if err := s.work.begin(check, 1); err != nil {
 		return err
 	}
-	defer s.work.end(class, n)
-	if len(b.questions) == 0 {
-		delete(body, "evaluations")
-		delete(body, "options")
-		return s.single(c, body)
+	defer s.work.end(check, 1)
+	delete(body, "evaluations")
+	delete(body, "options")
+	return s.single(c, body)
+}
+
+// batchRooms hold answers on their way.
+var batchRooms = sync.Pool{New: func() any { return new(pdp.Answers) }}
+
+func (s *Server) decideAll(c *fiber.Ctx, b *batch) error {
+	n := len(b.requests)
+	if err := s.work.begin(several, n); err != nil {
+		return err
 	}
+	defer s.work.end(several, n)
 	ctx, cancel := deadline(c)
 	defer cancel()
-	var answers []pdp.Answer
+	answers := batchRooms.Get().(*pdp.Answers)
+	defer func() {
+		answers.Reset()
+		batchRooms.Put(answers)
+	}()
+	var err error
 	if s.pdp.Engine().OwnPolicy() {
-		answers, err = s.pdp.DecideAllOwn(ctx, b.inputs(), web.RequestID(c), b.stops)
+		err = s.pdp.DecideAllOwn(ctx, b.inputs, web.RequestID(c), b.stops, answers)
 	} else {
-		answers, err = s.pdp.DecideAll(ctx, scopeOf(c), b.requests(), web.RequestID(c), b.stops)
+		err = s.pdp.DecideAll(ctx, scopeOf(c), b.requests, web.RequestID(c), b.stops, answers)
 	}
 	if err != nil {
 		return err
 	}
-	setBatchHeaders(c, answers)
-	return sendJSON(c, batchAnswer{Evaluations: b.answers(answers)})
+	setBatchHeaders(c, answers.Verdicts)
+	return b.write(c.Response(), answers, &s.answers)
 }
 
 // itemFailure is what an item of a batch says of why it could not be decided.

@@ -1,12 +1,16 @@
 package sidecar
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/pdp"
 	"chartgate/internal/web"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 )
 
 // maxEvaluations is how many questions one call may ask.
@@ -21,8 +25,10 @@ const (
 
 // batch is a request with several questions.
 type batch struct {
-	questions []question
-	semantic  string
+	requests []authz.Request
+	faults   map[int]*authz.Problem // of those that could not be read whole
+	inputs   []map[string]any       // as they came, for a user's own bundle; nil of one with a fault
+	semantic string
 }
 
 // readBatch reads the questions of an evaluations request. Whatever is wrong
@@ -47,11 +53,25 @@ func readBatch(body map[string]any, minRevision string) (batch, error) {
 		return b, web.Malformed(fmt.Sprintf("evaluations has %d items, at most %d are taken", len(items), maxEvaluations),
 			"/evaluations", "has too many items")
 	}
-	b.questions = make([]question, len(items))
+	b.requests, b.inputs, b.faults = make([]authz.Request, len(items)), make([]map[string]any, len(items)), map[int]*authz.Problem{}
 	for i, item := range items {
-		b.questions[i] = readItem(item, body, minRevision)
+		b.put(i, readItem(item, body, minRevision))
 	}
 	return b, nil
+}
+
+// put takes question i. One with a fault is asked as far as it could be read,
+// so that its denial is on record; a user's own bundle gets no half questions,
+// since nobody knows what it would answer to them. See write.
+func (b *batch) put(i int, q question) {
+	b.requests[i] = q.request
+	if q.fault == nil {
+		b.inputs[i] = q.input
+		return
+	}
+	b.faults[i] = q.fault
+	// Nothing may be allowed on half a question.
+	b.requests[i].Subject, b.requests[i].Context.MinRevision = authz.Subject{}, ""
 }
 
 var entities = []string{"subject", "action", "resource", "context"}
@@ -72,13 +92,16 @@ func (b *batch) readSemantic(options map[string]any) error {
 	if !sent {
 		return nil
 	}
-	switch v {
-	case executeAll, denyOnFirstDeny, permitOnFirstPermit:
-		b.semantic = v.(string)
+	if name, ok := v.(string); ok && knownSemantic(name) {
+		b.semantic = name
 		return nil
 	}
 	return web.Malformed("options.evaluations_semantic must be one of "+executeAll+", "+denyOnFirstDeny+" and "+permitOnFirstPermit,
 		"/options/evaluations_semantic", "is not one of the three")
+}
+
+func knownSemantic(name string) bool {
+	return name == executeAll || name == denyOnFirstDeny || name == permitOnFirstPermit
 }
 
 func readItem(item any, defaults map[string]any, minRevision string) question {
@@ -95,22 +118,9 @@ func readItem(item any, defaults map[string]any, minRevision string) question {
 	return readQuestion(whole, minRevision)
 }
 
-// requests are the questions as the PDP takes them. One with a fault is asked
-// as far as it could be read, so that its denial is on record; see answers.
-func (b *batch) requests() []authz.Request {
-	out := make([]authz.Request, len(b.questions))
-	for i, q := range b.questions {
-		if out[i] = q.request; q.fault != nil {
-			// Nothing may be allowed on half a question.
-			out[i].Subject, out[i].Context.MinRevision = authz.Subject{}, ""
-		}
-	}
-	return out
-}
-
 // stops reports whether nothing after this answer is to be decided.
-func (b *batch) stops(a pdp.Answer) bool {
-	allow := a.Err == nil && a.Verdict.Shown.Allow
+func (b *batch) stops(v *authz.Verdict, err error) bool {
+	allow := err == nil && v.Shown.Allow
 	switch b.semantic {
 	case denyOnFirstDeny:
 		return !allow
@@ -120,32 +130,42 @@ func (b *batch) stops(a pdp.Answer) bool {
 	return false
 }
 
-// inputs are the questions as a user's own bundle takes them. It gets no half
-// questions (nil), since nobody knows what it would answer to them.
-func (b *batch) inputs() []map[string]any {
-	out := make([]map[string]any, len(b.questions))
-	for i, q := range b.questions {
-		if q.fault == nil {
-			out[i] = q.input
+// write writes the answer, its items in the order of the questions. Where a
+// semantic stopped the batch it ends with the item that did.
+func (b *batch) write(r *fasthttp.Response, answers *pdp.Answers, texts *bodies) error {
+	r.AppendBodyString(`{"evaluations":[`)
+	for i := range answers.Verdicts {
+		if i > 0 {
+			r.AppendBodyString(",")
 		}
+		v := &answers.Verdicts[i]
+		text, failed := b.failure(i, answers.Errs[i])
+		switch {
+		case failed:
+		case v.Input == nil:
+			text = texts.body(&v.Shown)
+		default:
+			var err error
+			if text, err = json.Marshal(ownAnswer(*v)); err != nil {
+				r.ResetBody()
+				return err
+			}
+		}
+		r.AppendBody(text)
 	}
-	return out
+	r.AppendBodyString(`]}`)
+	r.Header.SetContentType(fiber.MIMEApplicationJSON)
+	return nil
 }
 
-// answers are the items of the answer, in the order of the questions. Where a
-// semantic stopped the batch it ends with the item that did.
-func (b *batch) answers(answers []pdp.Answer) []answer {
-	out := make([]answer, len(answers))
-	for i, a := range answers {
-		fault := b.questions[i].fault
-		switch {
-		case a.Err != nil:
-			out[i] = answer{Context: itemContext{Error: itemFailure(a.Err)}}
-		case fault != nil:
-			out[i] = answer{Context: itemContext{Error: itemFailure(fault)}}
-		default:
-			out[i] = answerTo(a.Verdict)
-		}
+// failure is the item of a question that has no answer.
+func (b *batch) failure(i int, why error) ([]byte, bool) {
+	if fault := b.faults[i]; why == nil && fault != nil {
+		why = fault
 	}
-	return out
+	if why == nil {
+		return nil, false
+	}
+	text, _ := json.Marshal(answer{Context: itemContext{Error: itemFailure(why)}}) // a number and a text: that cannot fail
+	return text, true
 }

@@ -13,55 +13,67 @@ import (
 func fastQuestion(s string) (authz.Request, bool) {
 	p := plain{s: s}
 	var r authz.Request
+	seen := p.object(func(name string) int { return p.entity(&r, name) })
+	return r, p.ended() && seen&needed == needed
+}
+
+// fastBatch reads the plain form of several questions, as fastQuestion that of
+// one (FuzzFastBatch).
+func fastBatch(s string) (batch, bool) {
+	p := plain{s: s}
+	b := batch{semantic: executeAll, requests: make([]authz.Request, 0, min(maxEvaluations, len(s)/64+1))}
+	var defaults authz.Request
+	named := make([]uint8, 0, cap(b.requests)) // which entities each question names itself
 	seen := p.object(func(name string) int {
 		switch name {
-		case "subject":
-			parts := p.object(func(name string) int {
-				switch name {
-				case "type":
-					r.Subject.Type = p.text()
-					return 1
-				case "id":
-					r.Subject.ID = p.text()
-					return 2
-				}
-				return 0
+		case "evaluations":
+			p.array(func() {
+				var r authz.Request
+				named = append(named, uint8(p.object(func(name string) int { return p.entity(&r, name) })))
+				b.requests = append(b.requests, r)
+				p.odd = p.odd || len(b.requests) > maxEvaluations
 			})
-			return p.require(parts, 1|2, 1)
-		case "action":
-			parts := p.object(func(name string) int {
-				if name != "name" {
+			return 16
+		case "options":
+			p.object(func(name string) int {
+				if name != "evaluations_semantic" {
 					return 0
 				}
-				r.Action = p.text()
+				b.semantic = p.text()
+				p.odd = p.odd || !knownSemantic(b.semantic)
 				return 1
 			})
-			return p.require(parts, 1, 2)
-		case "resource":
-			parts := p.object(func(name string) int {
-				switch name {
-				case "type":
-					r.Resource.Type = p.text()
-					return 1
-				case "id":
-					r.Resource.ID = p.text()
-					return 2
-				case "properties":
-					r.Resource.Properties = p.properties()
-					return 4
-				}
-				return 0
-			})
-			return p.require(parts&^4, 1|2, 4)
-		case "context":
-			p.object(func(name string) int { return p.context(&r.Context, name) })
-			return 8
+			return 32
 		}
-		return 0
+		return p.entity(&defaults, name)
 	})
-	p.space()
-	return r, !p.odd && p.at == len(p.s) && seen&^8 == 1|2|4
+	for i := range b.requests {
+		r, own := &b.requests[i], int(named[i])
+		p.odd = p.odd || (own|seen)&needed != needed
+		if own&subjectBit == 0 {
+			r.Subject = defaults.Subject
+		}
+		if own&actionBit == 0 {
+			r.Action = defaults.Action
+		}
+		if own&resourceBit == 0 {
+			r.Resource = defaults.Resource
+		}
+		if own&contextBit == 0 {
+			r.Context = defaults.Context
+		}
+	}
+	return b, p.ended() && len(b.requests) > 0
 }
+
+// The entities of a question that was read, as bits; needed are those that each must have.
+const (
+	subjectBit = 1 << iota
+	actionBit
+	resourceBit
+	contextBit
+	needed = subjectBit | actionBit | resourceBit
+)
 
 // plain walks over JSON text. Once something is odd it stays odd.
 type plain struct {
@@ -94,6 +106,76 @@ func (p *plain) take(c byte) bool {
 func (p *plain) must(c byte) {
 	if !p.take(c) {
 		p.odd = true
+	}
+}
+
+// ended reports whether all was plain, and nothing follows.
+func (p *plain) ended() bool {
+	p.space()
+	return !p.odd && p.at == len(p.s)
+}
+
+// entity reads an entity of a question into r and returns its bit, 0 where the
+// name is of none.
+func (p *plain) entity(r *authz.Request, name string) int {
+	switch name {
+	case "subject":
+		parts := p.object(func(name string) int {
+			switch name {
+			case "type":
+				r.Subject.Type = p.text()
+				return 1
+			case "id":
+				r.Subject.ID = p.text()
+				return 2
+			}
+			return 0
+		})
+		return p.require(parts, 1|2, subjectBit)
+	case "action":
+		parts := p.object(func(name string) int {
+			if name != "name" {
+				return 0
+			}
+			r.Action = p.text()
+			return 1
+		})
+		return p.require(parts, 1, actionBit)
+	case "resource":
+		parts := p.object(func(name string) int {
+			switch name {
+			case "type":
+				r.Resource.Type = p.text()
+				return 1
+			case "id":
+				r.Resource.ID = p.text()
+				return 2
+			case "properties":
+				r.Resource.Properties = p.properties()
+				return 4
+			}
+			return 0
+		})
+		return p.require(parts&^4, 1|2, resourceBit)
+	case "context":
+		p.object(func(name string) int { return p.context(&r.Context, name) })
+		return contextBit
+	}
+	return 0
+}
+
+// array reads an array, of which item reads one value.
+func (p *plain) array(item func()) {
+	p.must('[')
+	if p.take(']') {
+		return
+	}
+	for !p.odd {
+		item()
+		if p.take(']') {
+			return
+		}
+		p.must(',')
 	}
 }
 

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"strings"
 	"testing"
 
 	"chartgate/internal/authz"
@@ -81,6 +82,74 @@ func FuzzFastQuestion(f *testing.F) {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body string) { agree(t, body) })
+}
+
+// plainBatches are requests for several answers in the plain form.
+var plainBatches = []string{
+	`{"evaluations":[` + plainQuestions[0] + `,` + plainQuestions[2] + `]}`,
+	`{"evaluations":[{"resource":{"id":"client-1","type":"client"}}, {"resource":{"id":"n","type":"note","properties":{"client":"client-2"}},"context":{"purpose":"payment"}} ],
+	  "subject":{"type":"user","id":"practitioner-1"},"action":{"name":"chart.open"},"context":{"purpose":"treatment"},"options":{"evaluations_semantic":"deny_on_first_deny"}}`,
+	`{"subject":{"type":"user","id":"a"},"action":{"name":"x"},"resource":{"type":"client","id":"c","properties":{"signed":true}},"options":{},"evaluations":[{},{"action":{"name":"y"}},{"resource":{"type":"client","id":"d"}}]}`,
+}
+
+// oddBatches are left to the ordinary reader, right or wrong.
+var oddBatches = []string{
+	`{}`, `{"evaluations":[]}`, `{"evaluations":null}`, `{"evaluations":{}}`, `{"evaluations":[null]}`, `{"evaluations":[{}]}`, plainQuestions[0],
+	`{"evaluations":[` + plainQuestions[0] + `],"evaluations":[` + plainQuestions[0] + `]}`,
+	`{"evaluations":[` + plainQuestions[0] + `,]}`,
+	`{"evaluations":[` + plainQuestions[0] + `],"options":{"evaluations_semantic":"all"}}`,
+	`{"evaluations":[` + plainQuestions[0] + `],"options":{"other":"execute_all"}}`,
+	`{"evaluations":[` + plainQuestions[0] + `],"subject":null}`,
+	`{"evaluations":[` + plainQuestions[0] + `,{"subject":{"type":"user","id":"a"}}]}`,
+	`{"evaluations":[` + plainQuestions[0] + `]} x`,
+	`{"evaluations":[{}` + strings.Repeat(`,{}`, maxEvaluations) + `],` + plainQuestions[0][1:],
+}
+
+func TestFastBatchReadsThePlainForm(t *testing.T) {
+	for _, body := range plainBatches {
+		if _, ok := fastBatch(body); !ok {
+			t.Errorf("left to the ordinary reader: %s", body)
+		}
+		agreeOnBatch(t, body)
+	}
+	for _, body := range oddBatches {
+		if b, ok := fastBatch(body); ok {
+			t.Errorf("read %.300q as %+v", body, b)
+		}
+	}
+}
+
+// agreeOnBatch checks that what the fast reader reads, the ordinary one reads
+// the same.
+func agreeOnBatch(t *testing.T, body string) {
+	t.Helper()
+	fast, ok := fastBatch(body)
+	if !ok {
+		return
+	}
+	m, err := web.StrictObject([]byte(body))
+	if err != nil {
+		t.Fatalf("%q: read as %+v, and the ordinary reader says %v", body, fast, err)
+	}
+	want, err := readBatch(m, "")
+	if err != nil || len(want.faults) > 0 {
+		t.Fatalf("%q: read as %+v, and the ordinary reader says %v, %v", body, fast, err, want.faults)
+	}
+	if want.semantic != fast.semantic || len(want.requests) != len(fast.requests) {
+		t.Fatalf("%q: read as %+v, want %+v", body, fast, want)
+	}
+	for i := range want.requests {
+		if diff := cmp.Diff(want.requests[i].Clean(), fast.requests[i].Clean()); diff != "" {
+			t.Fatalf("%q: question %d: %s", body, i, diff)
+		}
+	}
+}
+
+func FuzzFastBatch(f *testing.F) {
+	for _, body := range append(plainBatches, oddBatches...) {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body string) { agreeOnBatch(t, body) })
 }
 
 func BenchmarkReadQuestion(b *testing.B) {

@@ -3,10 +3,10 @@ package sidecar
 import (
 	"encoding/json"
 	"maps"
+	"slices"
 	"strconv"
 
 	"chartgate/internal/authz"
-	"chartgate/internal/pdp"
 	"chartgate/internal/search"
 	"chartgate/internal/web"
 
@@ -143,10 +143,10 @@ func answerSearch(q search.Search, f search.Found) found {
 
 // setSearchHeaders names the entries that the page left on record.
 func setSearchHeaders(c *fiber.Ctx, f search.Found) {
-	entries := make([]pdp.Answer, len(f.Entries))
-	for i, v := range f.Entries {
+	entries := slices.Clone(f.Entries)
+	for i := range entries {
+		v := &entries[i]
 		v.Named, v.Facts.Revision, v.Facts.Degraded = f.Release, f.Revision, f.Degraded
-		entries[i].Verdict = v
 	}
 	setBatchHeaders(c, entries)
 }
