@@ -125,8 +125,8 @@ func (g *processes) startSidecar(ctx context.Context, s *store, environment ...s
 	return p, key, awaitReady(ctx, p, "/readyz", "", "", startWait)
 }
 
-// startCompiled is startSidecar, and waits until the compiled policy decides:
-// what certification costs is no part of what is measured.
+// startCompiled is startSidecar, and waits until the compiled policy decides and
+// is certified: what that costs is no part of what is measured.
 func (g *processes) startCompiled(ctx context.Context, s *store, environment ...string) (*process, string, error) {
 	p, key, err := g.startSidecar(ctx, s, environment...)
 	if err != nil {
@@ -135,7 +135,7 @@ func (g *processes) startCompiled(ctx context.Context, s *store, environment ...
 	if compiledWait == 0 {
 		return p, key, nil
 	}
-	return p, key, awaitReady(ctx, p, "/metrics", key, "\nchartgate_program_on 1\n", compiledWait)
+	return p, key, awaitReady(ctx, p, "/metrics", key, "\nchartgate_program_certified 1\n", compiledWait)
 }
 
 // compiledWait is how long certification may take; 0 does not wait for it,

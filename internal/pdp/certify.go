@@ -29,8 +29,8 @@ func (e *Engine) Certify(ctx context.Context) (*compile.Report, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if e.certified != nil {
-		return e.certified, nil
+	if report := e.certified.Load(); report != nil {
+		return report, nil
 	}
 	policy, err := compile.Compile(ctx, e.Source())
 	if err != nil {
@@ -50,7 +50,7 @@ func (e *Engine) Certify(ctx context.Context) (*compile.Report, error) {
 		return report, fmt.Errorf("certify: the program and OPA differ: %s", report)
 	}
 	e.Attach(program)
-	e.certified = report
+	e.certified.Store(report)
 	return report, nil
 }
 
@@ -58,6 +58,10 @@ func (e *Engine) Certify(ctx context.Context) (*compile.Report, error) {
 // when the product was built: its program decides as soon as it is compiled,
 // and is certified again while it does.
 func (e *Engine) CertifiedBefore() { e.certifiedBefore.Store(true) }
+
+// Certified reports whether the program was compared with OPA in this process,
+// and the two agreed.
+func (e *Engine) Certified() bool { return e.certified.Load() != nil }
 
 // Attach lets program decide. It must be this policy's, and certified; Certify
 // is the usual way.
@@ -100,7 +104,10 @@ func (e *Engine) Counts() *Counts { return e.counts }
 // run while engines use it.
 type Shadow struct {
 	every uint64
+	apart time.Duration
+	began time.Time
 	drawn atomic.Uint64
+	next  atomic.Int64 // when the next may be drawn, after began
 	queue chan doubt
 }
 
@@ -116,14 +123,25 @@ type doubt struct {
 // maxDoubts bounds the decisions that wait; more are skipped, never waited for.
 const maxDoubts = 64
 
-// NewShadow returns a Shadow that evaluates one decision in every again.
-func NewShadow(every int) *Shadow {
-	return &Shadow{every: uint64(max(1, every)), queue: make(chan doubt, maxDoubts)}
+// NewShadow returns a Shadow that evaluates one decision in every again, and
+// none sooner than apart after the one before: OPA takes some hundred times as
+// long as the program, and a busy sidecar must not pay for that.
+func NewShadow(every int, apart time.Duration) *Shadow {
+	return &Shadow{every: uint64(max(1, every)), apart: apart, began: time.Now(), queue: make(chan doubt, maxDoubts)}
 }
 
 // Watch makes s look at the engine's decisions. It is to be called before the
 // engine decides.
 func (e *Engine) Watch(s *Shadow) { e.shadow = s }
+
+// draws reports whether the sample takes the decision at hand.
+func (s *Shadow) draws() bool {
+	if s.drawn.Add(1)%s.every != 0 {
+		return false
+	}
+	now, next := int64(time.Since(s.began)), s.next.Load()
+	return now >= next && s.next.CompareAndSwap(next, now+int64(s.apart))
+}
 
 // draw takes a decision into the sample.
 func (s *Shadow) draw(e *Engine, p *compile.Program, r authz.Request, f authz.Facts, d authz.Decision) {

@@ -84,7 +84,7 @@ func TestADifferenceSwitchesTheProgramOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	shadow, done := pdp.NewShadow(1), make(chan error)
+	shadow, done := pdp.NewShadow(1, 0), make(chan error)
 	go func() { done <- shadow.Run(ctx) }()
 	defer func() { stop(); <-done }()
 	e.Watch(shadow)

@@ -37,8 +37,8 @@ type Engine struct {
 	shadow  *Shadow                         // nil: nobody looks
 	counts  *Counts
 
-	certifying chan struct{}   // full while somebody compiles the policy
-	certified  *compile.Report // of the program, once there is one
+	certifying chan struct{}                  // full while somebody compiles the policy
+	certified  atomic.Pointer[compile.Report] // of the program, once there is one
 
 	certifiedBefore atomic.Bool // when the product was built
 
@@ -101,7 +101,7 @@ func (e *Engine) evaluate(ctx context.Context, r *authz.Request, f *authz.Facts)
 	if p := e.program.Load(); p != nil {
 		if d, ok := e.byProgram(ctx, p, r, f); ok {
 			e.counts.Program.Add(1)
-			if e.shadow != nil && e.shadow.drawn.Add(1)%e.shadow.every == 0 {
+			if e.shadow != nil && e.shadow.draws() {
 				e.shadow.draw(e, p, *r, *f, d)
 			}
 			return d, nil

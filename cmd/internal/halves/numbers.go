@@ -73,13 +73,16 @@ func registerEngine(registry *prometheus.Registry, engine *pdp.Engine) {
 // registerProgram says whether the compiled policy decides now, and how often
 // facts broke what it rests on.
 func registerProgram(registry *prometheus.Registry, decides *pdp.PDP) {
-	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chartgate_program_on",
-		Help: "1 while the compiled policy decides and lists can be made, 0 while OPA decides everything."}, func() float64 {
-		if decides.Engine().Compiled() {
-			return 1
-		}
-		return 0
-	}))
+	gauge := func(name, help string, is func(*pdp.Engine) bool) {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "chartgate_" + name, Help: help}, func() float64 {
+			if is(decides.Engine()) {
+				return 1
+			}
+			return 0
+		}))
+	}
+	gauge("program_on", "1 while the compiled policy decides and lists can be made, 0 while OPA decides everything.", (*pdp.Engine).Compiled)
+	gauge("program_certified", "1 once this process has compared the compiled policy with OPA, and they agree.", (*pdp.Engine).Certified)
 	for g := compile.Kept + 1; g < compile.Guarantees; g++ {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "chartgate_guarantees_broken_total",
 			Help:        "Facts that broke what the compiled policy rests on, so that OPA decided: must stay 0.",

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -61,7 +62,7 @@ func (h *Half) openReleases(c Config, follow *pgxpool.Pool, d *feed.Deployment, 
 		h.compilePolicy(c)
 		return nil, nil, nil
 	}
-	shadow := pdp.NewShadow(checkedShare)
+	shadow := pdp.NewShadow(checkedShare, checkedApart)
 	c.Engine.Watch(shadow)
 	h.services = append(h.services, shadow.Run)
 	o.Shipped, o.Keys, o.Deployment, o.Dir, o.Shadow, o.Log, o.Certify = c.Engine, c.PolicyKeys, d.ID.String(), c.PolicyDir, shadow, c.Log, c.certify
@@ -83,14 +84,17 @@ func (h *Half) compilePolicy(c Config) {
 	if c.Engine.OwnPolicy() {
 		return
 	}
-	shadow := pdp.NewShadow(checkedShare)
+	shadow := pdp.NewShadow(checkedShare, checkedApart)
 	c.Engine.Watch(shadow)
 	h.services = append(h.services, shadow.Run, func(ctx context.Context) error { c.certify(ctx, c.Engine); return nil })
 }
 
-// checkedShare: one of so many decisions of the compiled policy is evaluated
-// again by OPA, in the background.
-const checkedShare = 1000
+// One of so many decisions of the compiled policy is evaluated again by OPA, in
+// the background, and at most ten in a second.
+const (
+	checkedShare = 100
+	checkedApart = 100 * time.Millisecond
+)
 
 // builtIn is the content of the policy that is built in. A test of the product
 // certifies it, so that it need not be done before it decides.
