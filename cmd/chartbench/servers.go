@@ -16,7 +16,6 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
-	"chartgate/bundles"
 	"chartgate/cmd/internal/halves"
 	"chartgate/internal/pdp"
 	"chartgate/internal/web"
@@ -60,11 +59,7 @@ func (c *sidecarServer) Run(ctx context.Context) error {
 	if c.NoRedis {
 		secrets.RedisURL = ""
 	}
-	policy, err := pdp.ReadArchive(bundles.Default)
-	if err != nil {
-		return err
-	}
-	engine, err := pdp.NewEngine(ctx, policy, pdp.DecisionPath)
+	engine, err := halves.BuiltIn(ctx, pdp.DecisionPath)
 	if err != nil {
 		return err
 	}

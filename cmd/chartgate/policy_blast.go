@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"chartgate/bundles"
+	"chartgate/cmd/internal/halves"
 	"chartgate/internal/authz"
 	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
@@ -103,11 +103,11 @@ func policyNamed(ctx context.Context, name string) (*pdp.Engine, error) {
 	if name != "" {
 		return certified(ctx, name)
 	}
-	bundle, err := pdp.ReadArchive(bundles.Default)
+	engine, err := halves.BuiltIn(ctx, pdp.DecisionPath)
 	if err != nil {
 		return nil, err
 	}
-	return certify(ctx, "the bundle in this program", bundle)
+	return certify(ctx, "the bundle in this program", engine)
 }
 
 func printBlast(out io.Writer, r *release.BlastReport) {

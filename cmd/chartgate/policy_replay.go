@@ -163,14 +163,14 @@ func certified(ctx context.Context, name string) (*pdp.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return certify(ctx, name, bundle)
-}
-
-func certify(ctx context.Context, name string, bundle *pdp.Bundle) (*pdp.Engine, error) {
 	engine, err := pdp.NewEngine(ctx, bundle, pdp.DecisionPath)
 	if err != nil {
 		return nil, err
 	}
+	return certify(ctx, name, engine)
+}
+
+func certify(ctx context.Context, name string, engine *pdp.Engine) (*pdp.Engine, error) {
 	switch report, err := engine.Certify(ctx); {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

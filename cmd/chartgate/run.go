@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"chartgate/bundles"
 	"chartgate/cmd/internal/halves"
 	"chartgate/internal/embedded"
 	"chartgate/internal/pdp"
@@ -140,10 +139,14 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 
 // engine is the policy of --bundle, else the one that is built in.
 func (c *runCommand) engine(ctx context.Context) (*pdp.Engine, error) {
-	policy, err := pdp.ReadArchive(bundles.Default)
-	if c.Bundle != "" {
-		policy, err = pdp.LoadBundle(c.Bundle)
+	if c.Bundle == "" {
+		engine, err := halves.BuiltIn(ctx, c.Decision)
+		if err != nil {
+			return nil, fmt.Errorf("--decision: %w", err)
+		}
+		return engine, nil
 	}
+	policy, err := pdp.LoadBundle(c.Bundle)
 	if err != nil {
 		return nil, fmt.Errorf("--bundle: %w", err)
 	}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"chartgate/bundles"
 	"chartgate/cmd/internal/halves"
 	"chartgate/internal/pdp"
 	"chartgate/internal/web"
@@ -66,11 +65,7 @@ func run(ctx context.Context, c config) error {
 	if err != nil {
 		return err
 	}
-	policy, err := pdp.ReadArchive(bundles.Default)
-	if err != nil {
-		return err
-	}
-	engine, err := pdp.NewEngine(ctx, policy, pdp.DecisionPath)
+	engine, err := halves.BuiltIn(ctx, pdp.DecisionPath)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"chartgate/bundles"
 	"chartgate/internal/control"
 	"chartgate/internal/feed"
-	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
 	"chartgate/internal/profiles"
 	"chartgate/internal/record"
@@ -94,11 +93,7 @@ func openReleases(ctx context.Context, c Config, pool *pgxpool.Pool, deployment 
 		return nil, nil, err
 	}
 	shipped := release.Shipped{Bundle: bundles.Default, Source: source}
-	own, err := pdp.ReadArchive(bundles.Default)
-	if err != nil {
-		return nil, nil, err
-	}
-	follows := !c.Fixed && !c.Engine.OwnPolicy() && c.Engine.Revision() == own.Revision
+	follows := !c.Fixed && !c.Engine.OwnPolicy() && c.Engine.Revision() == builtInRevision()
 	if follows {
 		shipped.Engine = c.Engine
 	}

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"chartgate/bundles"
 	"chartgate/cmd/internal/halves"
 	"chartgate/internal/compile"
 	"chartgate/internal/pdp"
@@ -37,11 +36,7 @@ func config(t *testing.T) halves.Config {
 	if _, err := roster.Load(t.Context(), pgtest.PoolAs(t, address, ""), files, roster.Options{Actor: "demo"}); err != nil {
 		t.Fatal(err)
 	}
-	policy, err := pdp.ReadArchive(bundles.Default)
-	if err != nil {
-		t.Fatal(err)
-	}
-	engine, err := pdp.NewEngine(t.Context(), policy, pdp.DecisionPath)
+	engine, err := halves.BuiltIn(t.Context(), pdp.DecisionPath)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"chartgate/bundles"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
 	"chartgate/internal/web"
@@ -96,20 +94,10 @@ const (
 	checkedApart = 100 * time.Millisecond
 )
 
-// builtIn is the content of the policy that is built in. A test of the product
-// certifies it, so that it need not be done before it decides.
-var builtIn = sync.OnceValue(func() string {
-	policy, err := pdp.ReadArchive(bundles.Default)
-	if err != nil {
-		return ""
-	}
-	return policy.Revision
-})
-
 // certify compiles a policy while OPA decides already. A policy that cannot be
 // certified stays with OPA, which is right and slower.
 func (c Config) certify(ctx context.Context, engine *pdp.Engine) {
-	if !c.Fixed && engine.Revision() == builtIn() {
+	if !c.Fixed && engine.Revision() == builtInRevision() {
 		engine.CertifiedBefore()
 	}
 	report, err := engine.Certify(ctx)
