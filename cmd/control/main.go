@@ -8,13 +8,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -35,29 +31,17 @@ type config struct {
 func (c config) faults(secrets halves.Secrets) error {
 	faults := append(secrets.Faults(), c.Tokens.Faults()...)
 	faults = append(append(faults, c.Notices.Faults(secrets)...), c.Signing.Faults()...)
-	faults = append(faults, halves.CheckAddr("--addr", c.Addr))
-	if secrets.DatabaseURL == "" {
-		faults = append(faults, errors.New("DATABASE_URL is not set: postgres://user:password@host/database"))
-	}
+	faults = append(faults, halves.CheckAddr("--addr", c.Addr), secrets.CheckDatabase())
 	return errors.Join(faults...)
 }
 
 func main() {
 	var c config
 	kong.Parse(&c, kong.Name("control"), kong.Description("Administers access over HTTP. Settings in the environment only: DATABASE_URL, CHARTGATE_API_KEY, CHARTGATE_NOTICE_SECRET."))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := run(ctx, c); err != nil {
-		fmt.Fprintln(os.Stderr, "control:", err)
-		os.Exit(1)
-	}
+	halves.Main("control", c.run)
 }
 
-func run(ctx context.Context, c config) error {
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	slog.SetDefault(log)
-	secrets := halves.ReadSecrets()
+func (c config) run(ctx context.Context, log *slog.Logger, secrets halves.Secrets) error {
 	if err := c.faults(secrets); err != nil {
 		return err
 	}

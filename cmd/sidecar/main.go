@@ -12,10 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -39,12 +36,9 @@ func (c config) faults(secrets halves.Secrets) error {
 	faults := append(append(secrets.Faults(), c.Tokens.Faults()...), c.Spool.Faults()...)
 	faults = append(faults, c.Limits.Faults()...)
 	faults = append(faults, c.Policy.Faults(secrets)...)
-	faults = append(faults, halves.CheckAddr("--addr", c.Addr))
+	faults = append(faults, halves.CheckAddr("--addr", c.Addr), secrets.CheckDatabase())
 	if c.PublicURL != "" {
 		faults = append(faults, halves.CheckPublicURL(c.PublicURL))
-	}
-	if secrets.DatabaseURL == "" {
-		faults = append(faults, errors.New("DATABASE_URL is not set: postgres://user:password@host/database"))
 	}
 	return errors.Join(faults...)
 }
@@ -59,20 +53,11 @@ func main() {
 	if c.PolicyDir == "" {
 		c.PolicyDir = filepath.Clean(c.SpoolDir) + "-policy"
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := run(ctx, c); err != nil {
-		fmt.Fprintln(os.Stderr, "sidecar:", err)
-		os.Exit(1)
-	}
+	halves.Main("sidecar", c.run)
 }
 
-func run(ctx context.Context, c config) error {
+func (c config) run(ctx context.Context, log *slog.Logger, secrets halves.Secrets) error {
 	halves.BoundMemory(0)
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	slog.SetDefault(log)
-	secrets := halves.ReadSecrets()
 	if err := c.faults(secrets); err != nil {
 		return err
 	}
