@@ -8,8 +8,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"chartgate/internal/authz"
-	"chartgate/internal/postgres"
 	"chartgate/internal/web"
 )
 
@@ -22,17 +23,7 @@ type keyCommand struct {
 
 // keys opens the key store of the database of f.
 func (f storeFlags) keys(ctx context.Context, work func(*web.KeyStore) error) error {
-	return f.with(ctx, func(url string) error {
-		pool, err := postgres.Open(ctx, url, "", 2)
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
-		if err := postgres.CheckSchema(ctx, pool); err != nil {
-			return err
-		}
-		return work(web.NewKeyStore(pool))
-	})
+	return f.withSchema(ctx, func(pool *pgxpool.Pool) error { return work(web.NewKeyStore(pool)) })
 }
 
 type keyMake struct {

@@ -2,32 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
-	"chartgate/cmd/internal/halves"
 	"chartgate/internal/postgres"
 )
-
-// storeFlags say which database a command works on.
-type storeFlags struct {
-	StateDir string `env:"CHARTGATE_STATE_DIR" default:"${state_dir}" placeholder:"FOLDER" help:"The private database to work on, unless DATABASE_URL is set."`
-}
-
-// with opens the database, runs work on its address and closes it again.
-func (f storeFlags) with(ctx context.Context, work func(url string) error) (err error) {
-	secrets := halves.ReadSecrets()
-	if err := errors.Join(secrets.Faults()...); err != nil {
-		return err
-	}
-	url, end, err := openStore(ctx, secrets.DatabaseURL, f.StateDir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, end()) }()
-	return work(url)
-}
 
 // migrateCommand migrates. The halves' passwords come from the environment, so
 // that each can log in as its own role: CHARTGATE_SIDECAR_PASSWORD and

@@ -16,7 +16,6 @@ import (
 	"chartgate/cmd/internal/halves"
 	"chartgate/internal/authz"
 	"chartgate/internal/pdp"
-	"chartgate/internal/postgres"
 	"chartgate/internal/release"
 )
 
@@ -69,17 +68,6 @@ func (c *policyBlast) Run(ctx context.Context) error {
 			printBlast(os.Stdout, report)
 			return nil
 		})
-	})
-}
-
-func (f storeFlags) withPool(ctx context.Context, work func(pool *pgxpool.Pool) error) error {
-	return f.with(ctx, func(url string) error {
-		pool, err := postgres.Open(ctx, url, "", 2)
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
-		return work(pool)
 	})
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -34,7 +33,7 @@ func (c *policyDiff) Run(ctx context.Context) error {
 		return exitError{err, undecided}
 	}
 	if c.JSON {
-		if err := printJSON(d); err != nil {
+		if err := writeJSON(os.Stdout, d); err != nil {
 			return err
 		}
 	} else {
@@ -89,7 +88,7 @@ func (c *policyProperties) Run(ctx context.Context) error {
 		return exitError{err, undecided}
 	}
 	if c.JSON {
-		if err := printJSON(proofs); err != nil {
+		if err := writeJSON(os.Stdout, proofs); err != nil {
 			return err
 		}
 	}
@@ -122,10 +121,4 @@ func (c *policyProperties) Run(ctx context.Context) error {
 		return exitError{fmt.Errorf("%d of %d properties are undecided", open, len(proofs)), undecided}
 	}
 	return nil
-}
-
-func printJSON(v any) error {
-	e := json.NewEncoder(os.Stdout)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }

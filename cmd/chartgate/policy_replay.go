@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"chartgate/internal/pdp"
-	"chartgate/internal/postgres"
 	"chartgate/internal/record"
 	"chartgate/internal/release"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/term"
 )
 
@@ -52,19 +52,14 @@ func (c *policyReplay) Run(ctx context.Context) error {
 		defer file.Close()
 		return c.replay(ctx, func() (release.Recorded, error) { return file, nil })
 	}
-	return c.with(ctx, func(url string) error {
-		pool, err := postgres.Open(ctx, url, "", 2)
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
+	return c.withPool(ctx, func(pool *pgxpool.Pool) error {
 		var stream *record.Stream
 		defer func() {
 			if stream != nil {
 				stream.Close()
 			}
 		}()
-		return c.replay(ctx, func() (release.Recorded, error) {
+		return c.replay(ctx, func() (_ release.Recorded, err error) {
 			stream, err = record.OpenStream(ctx, pool, record.Read{Actor: c.Actor, Reason: c.Reason}, q, c.Limit)
 			return stream, err
 		})

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"chartgate/cmd/internal/halves"
-	"chartgate/internal/postgres"
 	"chartgate/internal/record"
 )
 
@@ -52,12 +52,7 @@ func (c *recordVerify) Run(ctx context.Context) error {
 			return fmt.Errorf("--anchors %s: %w", c.Anchors, err)
 		}
 	}
-	return c.with(ctx, func(url string) error {
-		pool, err := postgres.Open(ctx, url, "", 2)
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
+	return c.withPool(ctx, func(pool *pgxpool.Pool) error {
 		report, err := record.Verify(ctx, pool, options)
 		if err != nil {
 			return err
@@ -107,12 +102,7 @@ type recordExport struct {
 
 // Run writes to standard output, and says on standard error how many.
 func (c *recordExport) Run(ctx context.Context) error {
-	return c.with(ctx, func(url string) error {
-		pool, err := postgres.Open(ctx, url, "", 2)
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
+	return c.withPool(ctx, func(pool *pgxpool.Pool) error {
 		export := record.ExportDecisions
 		switch {
 		case c.What == "changes" && c.Binary:

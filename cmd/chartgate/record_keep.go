@@ -22,21 +22,6 @@ type recordHold struct {
 	Release holdRelease `cmd:"" help:"End a legal hold."`
 }
 
-// withRecord opens the record's database.
-func (f storeFlags) withRecord(ctx context.Context, work func(*pgxpool.Pool) error) error {
-	return f.with(ctx, func(url string) error {
-		pool, err := postgres.Open(ctx, url, "", 2)
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
-		if err := postgres.CheckSchema(ctx, pool); err != nil {
-			return err
-		}
-		return work(pool)
-	})
-}
-
 type holdPlace struct {
 	Practice string `required:"" placeholder:"PRACTICE" help:"The practice."`
 	Client   string `placeholder:"CLIENT" help:"Only the entries of this client."`
@@ -47,7 +32,7 @@ type holdPlace struct {
 
 // Run places the hold and prints its id.
 func (c *holdPlace) Run(ctx context.Context) error {
-	return c.withRecord(ctx, func(pool *pgxpool.Pool) error {
+	return c.withSchema(ctx, func(pool *pgxpool.Pool) error {
 		var id uuid.UUID
 		err := postgres.InTx(ctx, pool, func(tx pgx.Tx) (err error) {
 			id, err = record.PlaceHold(ctx, tx, record.Read{Actor: c.Actor, Reason: c.Reason}, c.Practice, c.Client)
@@ -64,7 +49,7 @@ type holdList struct{ storeFlags }
 
 // Run lists the holds, the newest first.
 func (c *holdList) Run(ctx context.Context) error {
-	return c.withRecord(ctx, func(pool *pgxpool.Pool) error {
+	return c.withSchema(ctx, func(pool *pgxpool.Pool) error {
 		var holds []record.Hold
 		err := postgres.InTx(ctx, pool, func(tx pgx.Tx) (err error) {
 			holds, err = record.Holds(ctx, tx)
@@ -95,7 +80,7 @@ type holdRelease struct {
 
 // Run ends the hold.
 func (c *holdRelease) Run(ctx context.Context) error {
-	return c.withRecord(ctx, func(pool *pgxpool.Pool) error {
+	return c.withSchema(ctx, func(pool *pgxpool.Pool) error {
 		return postgres.InTx(ctx, pool, func(tx pgx.Tx) error {
 			return record.ReleaseHold(ctx, tx, record.Read{Actor: c.Actor, Reason: c.Reason}, c.ID)
 		})
@@ -110,7 +95,7 @@ type recordPurge struct {
 
 // Run removes the month's entries; the links of the chains stay.
 func (c *recordPurge) Run(ctx context.Context) error {
-	return c.withRecord(ctx, func(pool *pgxpool.Pool) error {
+	return c.withSchema(ctx, func(pool *pgxpool.Pool) error {
 		decisions, changes, err := record.Purge(ctx, pool, c.Month)
 		if err == nil {
 			fmt.Printf("%s: %d decisions and %d changes removed\n", c.Month.Format("2006-01"), decisions, changes)

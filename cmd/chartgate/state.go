@@ -169,26 +169,3 @@ func writeKeys(signer *release.Signer, private, public string) error {
 	}
 	return nil
 }
-
-// openStore returns the address of the database that a command works on:
-// DATABASE_URL, else the private one of the state folder, which is started
-// unless a `chartgate run` has it running. Call end when done.
-func openStore(ctx context.Context, databaseURL, stateDir string) (url string, end func() error, err error) {
-	if databaseURL != "" {
-		return databaseURL, func() error { return nil }, nil
-	}
-	state, err := openState(stateDir)
-	if errors.Is(err, errAlreadyRunning) {
-		path, err := filepath.Abs(stateDir)
-		return embedded.URL(postgresDir(path), database), func() error { return nil }, err
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	server, url, err := state.startPostgres(ctx)
-	if err != nil {
-		state.close()
-		return "", nil, err
-	}
-	return url, func() error { defer state.close(); return server.Stop() }, nil
-}
