@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
+	"chartgate/cmd/internal/halves"
 	"chartgate/internal/pdp"
 	"chartgate/internal/release"
 )
@@ -79,4 +82,51 @@ func (c *policyTest) Run(ctx context.Context) error {
 		return errors.New("the policies are not as they should be")
 	}
 	return nil
+}
+
+// policyNamed is certified of a folder or a bundle; "" is the policy that is
+// built in.
+func policyNamed(ctx context.Context, name string) (*pdp.Engine, error) {
+	if name != "" {
+		return certified(ctx, name)
+	}
+	engine, err := halves.BuiltIn(ctx, pdp.DecisionPath)
+	if err != nil {
+		return nil, err
+	}
+	return certify(ctx, "the bundle in this program", engine)
+}
+
+// certified loads a policy and certifies it. One that cannot be is decided by
+// OPA, which is slower, and is said so.
+func certified(ctx context.Context, name string) (*pdp.Engine, error) {
+	bundle, err := pdp.LoadBundle(name)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := pdp.NewEngine(ctx, bundle, pdp.DecisionPath)
+	if err != nil {
+		return nil, err
+	}
+	return certify(ctx, name, engine)
+}
+
+func certify(ctx context.Context, name string, engine *pdp.Engine) (*pdp.Engine, error) {
+	switch report, err := engine.Certify(ctx); {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%s has no certified program, OPA decides: %v\n", name, err)
+	default:
+		fmt.Fprintf(os.Stderr, "%s: revision %s, certified: %s\n", name, engine.Revision(), report)
+	}
+	return engine, nil
+}
+
+// writeJSON writes v for people and programs.
+func writeJSON(out io.Writer, v any) error {
+	lines := json.NewEncoder(out)
+	lines.SetEscapeHTML(false) // nothing here goes into a page
+	lines.SetIndent("", "  ")
+	return lines.Encode(v)
 }

@@ -13,9 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"chartgate/cmd/internal/halves"
 	"chartgate/internal/authz"
-	"chartgate/internal/pdp"
 	"chartgate/internal/release"
 )
 
@@ -85,17 +83,6 @@ func sideOf(ctx context.Context, name string) (release.BlastSide, error) {
 	}
 	policy, err := engine.Lists()
 	return release.BlastSide{Name: engine.Revision(), Policy: policy}, err
-}
-
-func policyNamed(ctx context.Context, name string) (*pdp.Engine, error) {
-	if name != "" {
-		return certified(ctx, name)
-	}
-	engine, err := halves.BuiltIn(ctx, pdp.DecisionPath)
-	if err != nil {
-		return nil, err
-	}
-	return certify(ctx, "the bundle in this program", engine)
 }
 
 func printBlast(out io.Writer, r *release.BlastReport) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -59,10 +58,7 @@ func (c *policyCheck) Run(ctx context.Context) error {
 		return exitError{err, couldNotLook}
 	}
 	if c.JSON {
-		out := json.NewEncoder(os.Stdout)
-		out.SetEscapeHTML(false)
-		out.SetIndent("", "  ")
-		if err := out.Encode(report); err != nil {
+		if err := writeJSON(os.Stdout, report); err != nil {
 			return exitError{fmt.Errorf("--json: %w", err), couldNotLook}
 		}
 	} else {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,12 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"chartgate/internal/pdp"
 	"chartgate/internal/record"
 	"chartgate/internal/release"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/term"
 )
 
 // policyReplay decides what is on record again.
@@ -98,12 +95,6 @@ func (c *policyReplay) replay(ctx context.Context, open func() (release.Recorded
 	return nil
 }
 
-func writeJSON(out io.Writer, v any) error {
-	lines := json.NewEncoder(out)
-	lines.SetIndent("", "  ")
-	return lines.Encode(v)
-}
-
 func printReplay(out io.Writer, r *release.ReplayReport) {
 	before := "what is on record"
 	if r.Against != "" {
@@ -149,71 +140,4 @@ func answer(a release.Answer) string {
 		return "denied " + a.Code
 	}
 	return "allowed " + strings.Join(a.Bases, "+")
-}
-
-// certified loads a policy and certifies it. One that cannot be is decided by
-// OPA, which is slower, and is said so.
-func certified(ctx context.Context, name string) (*pdp.Engine, error) {
-	bundle, err := pdp.LoadBundle(name)
-	if err != nil {
-		return nil, err
-	}
-	engine, err := pdp.NewEngine(ctx, bundle, pdp.DecisionPath)
-	if err != nil {
-		return nil, err
-	}
-	return certify(ctx, name, engine)
-}
-
-func certify(ctx context.Context, name string, engine *pdp.Engine) (*pdp.Engine, error) {
-	switch report, err := engine.Certify(ctx); {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case err != nil:
-		fmt.Fprintf(os.Stderr, "%s has no certified program, OPA decides: %v\n", name, err)
-	default:
-		fmt.Fprintf(os.Stderr, "%s: revision %s, certified: %s\n", name, engine.Revision(), report)
-	}
-	return engine, nil
-}
-
-// progressBar draws how far something is, with the time that it will still take:
-// as a bar on a terminal, and as a line now and then elsewhere.
-type progressBar struct {
-	out      *os.File
-	what     string
-	began    time.Time
-	terminal bool
-	said     time.Time
-}
-
-func newProgressBar(out *os.File, what string) *progressBar {
-	return &progressBar{out: out, what: what, began: time.Now(), said: time.Now(), terminal: term.IsTerminal(int(out.Fd()))}
-}
-
-func (p *progressBar) elapsed() time.Duration { return time.Since(p.began) }
-
-func (p *progressBar) tell(done, total int64) {
-	if !p.terminal && time.Since(p.said) < 5*time.Second {
-		return
-	}
-	p.said = time.Now()
-	line := fmt.Sprintf("%s: %d", p.what, done)
-	if total > 0 && done > 0 {
-		part := min(float64(done)/float64(total), 1)
-		left := time.Duration(float64(p.elapsed()) * (1 - part) / part).Round(time.Second)
-		full := int(30 * part)
-		line = fmt.Sprintf("%s [%s%s] %3.0f%%, %v left", p.what, strings.Repeat("#", full), strings.Repeat(".", 30-full), 100*part, left)
-	}
-	if p.terminal {
-		fmt.Fprint(p.out, "\r\x1b[K", line)
-		return
-	}
-	fmt.Fprintln(p.out, line)
-}
-
-func (p *progressBar) clear() {
-	if p.terminal {
-		fmt.Fprint(p.out, "\r\x1b[K")
-	}
 }
