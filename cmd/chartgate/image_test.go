@@ -73,7 +73,7 @@ func TestDockerfileWorksAsAScript(t *testing.T) {
 // only checks that what a later stage takes from there is there.
 func copyInto(t *testing.T, source string, stage int, rest string) {
 	t.Helper()
-	fields := strings.Fields(rest)
+	fields := slices.DeleteFunc(strings.Fields(rest), func(field string) bool { return strings.HasPrefix(field, "--chown=") })
 	if from, ok := strings.CutPrefix(fields[0], "--from=build"); ok {
 		path := strings.TrimPrefix(fields[1], "/src/")
 		if path == fields[1] {
@@ -187,6 +187,9 @@ func TestComposeHoldsTogether(t *testing.T) {
 		if err != nil || len(s.Ports) != 1 || !strings.HasSuffix(s.Ports[0], ":"+port) {
 			t.Errorf("%s: %s is %q, the ports are %v", name, variable, s.Environment[variable], s.Ports)
 		}
+		if name == "sidecar" && !slices.ContainsFunc(s.Volumes, func(volume string) bool { return strings.HasSuffix(volume, ":"+stateFolderOfImage(t)) }) {
+			t.Errorf("the sidecar's decisions are lost with its container: its volumes are %v", s.Volumes)
+		}
 		if role := "chartgate_" + name; !strings.Contains(s.Environment["DATABASE_URL"], "//"+role+":") {
 			t.Errorf("%s does not log in as %s", name, role)
 		}
@@ -194,6 +197,30 @@ func TestComposeHoldsTogether(t *testing.T) {
 			t.Errorf("%s: a key that stands in the file is no secret", name)
 		}
 	}
+}
+
+// stateFolderOfImage is where the programs keep data in a container. They run as
+// nobody there, who has no home: it must be a folder of theirs.
+func stateFolderOfImage(t *testing.T) string {
+	t.Helper()
+	base, user, own := "", "", map[string]string{}
+	for _, i := range readDockerfile(t) {
+		switch fields := strings.Fields(i.rest); i.word {
+		case "ENV":
+			base, _ = strings.CutPrefix(i.rest, "XDG_STATE_HOME=")
+		case "USER":
+			user = i.rest
+		case "COPY":
+			if owner, ok := strings.CutPrefix(fields[1], "--chown="); ok {
+				own[strings.TrimSuffix(fields[len(fields)-1], "/")] = owner
+			}
+		}
+	}
+	folder := base + "/chartgate"
+	if base == "" || own[folder] != user {
+		t.Errorf("the image has no folder %s of user %s", folder, user)
+	}
+	return folder
 }
 
 // knownVariables are those that our programs read.
