@@ -38,8 +38,7 @@ func (l *lab) now() feed.Activation {
 }
 
 // The revision rises with every activation, also when an earlier release is
-// activated again: what was signed for it once is never served again (issue 6,
-// item 5).
+// activated again: what was signed for it once is never served again.
 func TestRollbackIsSignedAnew(t *testing.T) {
 	l := newLab(t)
 	if err := l.Begin(t.Context()); err != nil {
