@@ -52,13 +52,12 @@ func (p Policy) Keys() (*pdp.Keys, error) {
 	return pdp.ReadKeys(texts...)
 }
 
-// openReleases makes what follows the activation of releases, and what is to
-// hear of it; o says who reports. A fixed policy follows nothing, and there is
-// neither.
-func (h *Half) openReleases(c Config, follow *pgxpool.Pool, d *feed.Deployment, o pdp.ReleaseOptions) (*pdp.Releases, []feed.Listener, error) {
+// followReleases makes what follows the activation of releases; o says who
+// reports. A fixed policy follows nothing, and there is nil.
+func (h *Half) followReleases(c Config, follow *pgxpool.Pool, d *feed.Deployment, o pdp.ReleaseOptions) (*pdp.Releases, error) {
 	if c.Fixed || c.Engine.OwnPolicy() {
 		h.compilePolicy(c)
-		return nil, nil, nil
+		return nil, nil
 	}
 	shadow := pdp.NewShadow(checkedShare, checkedApart)
 	c.Engine.Watch(shadow)
@@ -68,12 +67,12 @@ func (h *Half) openReleases(c Config, follow *pgxpool.Pool, d *feed.Deployment, 
 	if c.ControlURL != "" {
 		var err error
 		if o.Control, err = pdp.NewControl(c.ControlURL, c.ControlKey); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	releases := pdp.NewReleases(o)
 	h.services = append(h.services, releases.Run)
-	return releases, []feed.Listener{releases.Hear}, nil
+	return releases, nil
 }
 
 // compilePolicy has a policy that stays compiled while OPA decides already, and

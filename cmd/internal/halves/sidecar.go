@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+
 	"chartgate/internal/facts"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
@@ -73,10 +76,6 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	if err := postgres.CheckSchema(ctx, pool); err != nil {
 		return half, err
 	}
-	follow, err := half.openPool(ctx, c, postgres.RoleSidecar, followConnections)
-	if err != nil {
-		return half, err
-	}
 	deployment, err := feed.ReadDeployment(ctx, pool)
 	if err != nil {
 		return half, err
@@ -89,41 +88,27 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
-	var source *facts.Source
-	lease := func() time.Duration {
-		age, _ := source.Follower().Age()
-		if age < 0 {
-			return -time.Millisecond
-		}
-		return age
-	}
-	releases, listeners, err := half.openReleases(c, follow, deployment, pdp.ReleaseOptions{Sidecar: recorder.ID(), Lease: lease})
+	source, releases, err := half.openFacts(ctx, c, pool, deployment, cache, recorder.ID())
 	if err != nil {
 		return half, err
 	}
-	source, err = facts.NewSource(pool, follow, deployment, facts.Options{Redis: cache, MaxBytes: c.MemoryBytes, Listeners: listeners})
-	if err != nil {
-		return half, err
-	}
-	half.services = append(half.services, source.Follower().Run)
 	callers, err := half.openCallers(c, pool)
 	if err != nil {
 		return half, err
 	}
-
-	decides := pdp.New(c.Engine, source, recorder)
+	metrics := web.NewMetrics()
 	all := append(checks(pool, cache), leaseCheck(source.Follower()), recordCheck(recorder))
-	if releases != nil {
+	var decides *pdp.PDP
+	if releases == nil {
+		decides = pdp.New(c.Engine, source, recorder)
+	} else {
 		decides = pdp.Follow(releases, source, recorder)
 		all = append(all, releaseCheck(releases))
+		registerReleases(metrics.Registry, releases)
 	}
-	metrics := web.NewMetrics()
 	registerSidecar(metrics.Registry, source, recorder)
 	registerEngine(metrics.Registry, c.Engine)
 	registerProgram(metrics.Registry, decides)
-	if releases != nil {
-		registerReleases(metrics.Registry, releases)
-	}
 
 	server, err := sidecar.New(sidecar.Options{
 		PDP:       decides,
@@ -140,4 +125,35 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	}
 	half.app, half.health = server.App, server.Health
 	return half, nil
+}
+
+// openFacts makes what knows the facts and follows their changes, and what
+// follows the releases of the policy, unless that is fixed: then it is nil.
+func (h *Half) openFacts(ctx context.Context, c Config, pool *pgxpool.Pool, d *feed.Deployment, cache redis.UniversalClient, sidecar string) (*facts.Source, *pdp.Releases, error) {
+	follow, err := h.openPool(ctx, c, postgres.RoleSidecar, followConnections)
+	if err != nil {
+		return nil, nil, err
+	}
+	var source *facts.Source
+	lease := func() time.Duration {
+		age, _ := source.Follower().Age()
+		if age < 0 {
+			return -time.Millisecond
+		}
+		return age
+	}
+	releases, err := h.followReleases(c, follow, d, pdp.ReleaseOptions{Sidecar: sidecar, Lease: lease})
+	if err != nil {
+		return nil, nil, err
+	}
+	var listeners []feed.Listener
+	if releases != nil {
+		listeners = append(listeners, releases.Hear)
+	}
+	source, err = facts.NewSource(pool, follow, d, facts.Options{Redis: cache, MaxBytes: c.MemoryBytes, Listeners: listeners})
+	if err != nil {
+		return nil, nil, err
+	}
+	h.services = append(h.services, source.Follower().Run)
+	return source, releases, nil
 }
