@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,34 +86,21 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	key, keyFrom := secrets.APIKey, "CHARTGATE_API_KEY"
-	if key == "" {
-		if key, err = state.apiKey(); err != nil {
+	keyFrom := "CHARTGATE_API_KEY"
+	if secrets.APIKey == "" {
+		if secrets.APIKey, err = state.apiKey(); err != nil {
 			return err
 		}
 		keyFrom = "made for development, kept in " + state.path + "/api-key"
 	}
-
-	signer, policyKeys, err := state.signer()
+	sidecarURL, controlURL := halves.BaseURL(sidecarListener.Addr()), halves.BaseURL(controlListener.Addr())
+	config, err := c.config(secrets, state, stores)
 	if err != nil {
 		return err
 	}
-
-	config := halves.Config{
-		DatabaseURL: stores.databaseURL, RedisURL: stores.redisURL,
-		APIKey: key, KeyScopes: web.Scopes, Tokens: c.Tokens,
-		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret, Signer: signer, SingleSigner: true, PolicyKeys: policyKeys,
-		PublicURL: c.PublicURL, Engine: engine, Log: log, SpoolDir: c.SpoolDir, SpoolSync: c.SpoolSync, Limits: c.Limits,
-		Fixed: c.Bundle != "", ControlURL: halves.BaseURL(controlListener.Addr()), ControlKey: key, PolicyDir: filepath.Join(state.path, "policy"),
-	}
+	config.Engine, config.Log, config.ControlURL, config.PublicURL = engine, log, controlURL, cmp.Or(c.PublicURL, sidecarURL)
 	if config.Fixed {
 		log.Info("the policy of --bundle decides: it follows no release that is activated")
-	}
-	if config.SpoolDir == "" {
-		config.SpoolDir = filepath.Join(state.path, "spool")
-	}
-	if config.PublicURL == "" {
-		config.PublicURL = halves.BaseURL(sidecarListener.Addr())
 	}
 	sidecar, err := halves.Sidecar(ctx, config)
 	if err != nil {
@@ -131,10 +119,23 @@ func (c *runCommand) Run(ctx context.Context) (err error) {
 	running.Go(func() error { return stores.watch(ctx) })
 	context.AfterFunc(ctx, func() { log.Info("stopping: calls under way may end") })
 	announce(os.Stdout, announcement{
-		sidecar: halves.BaseURL(sidecarListener.Addr()), control: halves.BaseURL(controlListener.Addr()),
-		key: key, keyFrom: keyFrom, stores: stores.describe(), policy: engine.Revision(), demo: hasDemo,
+		sidecar: sidecarURL, control: controlURL,
+		key: secrets.APIKey, keyFrom: keyFrom, stores: stores.describe(), policy: engine.Revision(), demo: hasDemo,
 	})
 	return running.Wait()
+}
+
+// config is what both halves share, but for the policy and the addresses.
+func (c *runCommand) config(secrets halves.Secrets, state *stateFolder, stores *stores) (halves.Config, error) {
+	signer, policyKeys, err := state.signer()
+	return halves.Config{
+		DatabaseURL: stores.databaseURL, RedisURL: stores.redisURL,
+		APIKey: secrets.APIKey, KeyScopes: web.Scopes, Tokens: c.Tokens,
+		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret,
+		SpoolDir: cmp.Or(c.SpoolDir, filepath.Join(state.path, "spool")), SpoolSync: c.SpoolSync, Limits: c.Limits,
+		Signer: signer, SingleSigner: true, PolicyKeys: policyKeys, PolicyDir: filepath.Join(state.path, "policy"),
+		Fixed: c.Bundle != "", ControlKey: secrets.APIKey,
+	}, err
 }
 
 // engine is the policy of --bundle, else the one that is built in.
