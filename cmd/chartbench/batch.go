@@ -34,14 +34,11 @@ func (c *batchCommand) Run(ctx context.Context) (err error) {
 	c.Connections = slices.Compact(c.Connections)
 	ctx, cancel := c.limit(ctx, 2)
 	defer cancel()
-	s, err := openStore(ctx)
+	s, err := openPractice(ctx, c.practice)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.fill(ctx, c.practice); err != nil {
-		return err
-	}
 	var group processes
 	defer func() { err = errors.Join(err, group.stop()) }()
 	p, key, err := group.startCompiled(ctx, s)

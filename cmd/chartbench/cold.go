@@ -38,14 +38,11 @@ func (c *coldCommand) Run(ctx context.Context) (err error) {
 	}
 	ctx, cancel := c.limit(ctx, 4)
 	defer cancel()
-	s, err := openStore(ctx)
+	s, err := openPractice(ctx, c.practice)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.fill(ctx, c.practice); err != nil {
-		return err
-	}
 	var group processes
 	defer func() { err = errors.Join(err, group.stop()) }()
 	shared, err := group.startRedis(ctx, s)

@@ -41,14 +41,11 @@ func (c *flatCommand) Run(ctx context.Context) (err error) {
 		if err := size.check(); err != nil {
 			return err
 		}
-		s, err := openStore(ctx)
+		s, err := openPractice(ctx, size.practice)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, s.close()) }()
-		if err := s.fill(ctx, size.practice); err != nil {
-			return err
-		}
 		p, key, err := group.startCompiled(ctx, s)
 		if err != nil {
 			return err

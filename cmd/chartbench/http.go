@@ -26,14 +26,11 @@ func (c *httpCommand) Run(ctx context.Context) (err error) {
 	}
 	ctx, cancel := c.limit(ctx, 3)
 	defer cancel()
-	s, err := openStore(ctx)
+	s, err := openPractice(ctx, c.practice)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.fill(ctx, c.practice); err != nil {
-		return err
-	}
 	var group processes
 	defer func() { err = errors.Join(err, group.stop()) }()
 	list, setup, err := c.start(ctx, s, &group)

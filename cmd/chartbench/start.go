@@ -29,14 +29,11 @@ func (c *startCommand) Run(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, importTime)
 	defer cancel()
-	s, err := openStore(ctx)
+	s, err := openPractice(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.fill(ctx, p); err != nil {
-		return err
-	}
 	questions := p.questions(c.Questions)
 	var times, cpu []float64
 	for i := range c.Starts {

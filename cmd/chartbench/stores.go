@@ -56,6 +56,18 @@ func openStore(ctx context.Context) (s *store, err error) {
 	return s, err
 }
 
+// openPractice is openStore with p in it.
+func openPractice(ctx context.Context, p practice) (*store, error) {
+	s, err := openStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fill(ctx, p); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
 // fill imports p.
 func (s *store) fill(ctx context.Context, p practice) error {
 	fmt.Fprintf(os.Stderr, "loading %d clients, %d practitioners, %d grants\n", p.Clients, p.Practitioners, p.Grants)

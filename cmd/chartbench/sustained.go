@@ -33,14 +33,11 @@ func (c *sustainedCommand) Run(ctx context.Context) (err error) {
 	if c.Connections < 1 || c.Minutes <= 0 {
 		return errors.New("--connections, --minutes: want more than 0")
 	}
-	s, err := openStore(ctx)
+	s, err := openPractice(ctx, c.practice)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.fill(ctx, c.practice); err != nil {
-		return err
-	}
 	var group processes
 	defer func() { err = errors.Join(err, group.stop()) }()
 	p, key, err := group.startCompiled(ctx, s)
