@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"time"
 
 	"chartgate/internal/authz"
@@ -28,31 +29,26 @@ type listedBasis struct {
 }
 
 func listMemberClients(v *visit) error {
-	user, err := v.id("user")
-	if err != nil {
-		return err
-	}
-	q, err := v.listQuestion()
-	if err != nil {
-		return err
-	}
-	v.asked.reads = true
-	page, next, err := v.lists.MemberClients(v.ctx, v.listCaller(), v.actor, v.practice, user, q)
-	if err != nil {
-		return err
-	}
-	body := struct {
-		Clients []listedClient `json:"clients"`
-		Next    string         `json:"next,omitempty"`
-	}{make([]listedClient, len(page)), next}
-	for i, c := range page {
-		body.Clients[i] = listedClient{Client: c.ID, Until: untilText(c.Until)}
-	}
-	return v.c.JSON(body)
+	return listPage(v, "user", v.lists.MemberClients, "clients", func(c search.Client) listedClient {
+		return listedClient{Client: c.ID, Until: untilText(c.Until)}
+	})
 }
 
 func listClientMembers(v *visit) error {
-	client, err := v.id("client")
+	return listPage(v, "client", v.lists.ClientMembers, "members", func(m search.Member) listedMember {
+		bases := make([]listedBasis, len(m.Bases))
+		for i, b := range m.Bases {
+			bases[i] = listedBasis{Basis: b.Name, Until: untilText(b.Until)}
+		}
+		return listedMember{User: m.User, Bases: bases}
+	})
+}
+
+// listPage answers a page of the list about whom the route names as of: its rows
+// as called, and where it goes on.
+func listPage[Row, Shown any](v *visit, of string, read func(ctx context.Context, caller search.Caller, actor authz.Subject, practice, id string, q search.Question) ([]Row, string, error),
+	called string, show func(Row) Shown) error {
+	id, err := v.id(of)
 	if err != nil {
 		return err
 	}
@@ -61,19 +57,17 @@ func listClientMembers(v *visit) error {
 		return err
 	}
 	v.asked.reads = true
-	page, next, err := v.lists.ClientMembers(v.ctx, v.listCaller(), v.actor, v.practice, client, q)
+	page, next, err := read(v.ctx, v.listCaller(), v.actor, v.practice, id, q)
 	if err != nil {
 		return err
 	}
-	body := struct {
-		Members []listedMember `json:"members"`
-		Next    string         `json:"next,omitempty"`
-	}{make([]listedMember, len(page)), next}
-	for i, m := range page {
-		body.Members[i] = listedMember{User: m.User, Bases: make([]listedBasis, len(m.Bases))}
-		for k, b := range m.Bases {
-			body.Members[i].Bases[k] = listedBasis{Basis: b.Name, Until: untilText(b.Until)}
-		}
+	rows := make([]Shown, len(page))
+	for i, row := range page {
+		rows[i] = show(row)
+	}
+	body := map[string]any{called: rows}
+	if next != "" {
+		body["next"] = next
 	}
 	return v.c.JSON(body)
 }
