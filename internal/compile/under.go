@@ -10,7 +10,8 @@ import (
 )
 
 // Under is the policy of a practice with these settings: formulas that ask for
-// no setting any more.
+// no setting any more. Two of them tell what a change of settings changes; an
+// action that is the same in both is proved to stay as it is.
 func (p *Policy) Under(s *authz.Settings) *Policy {
 	known := func(path string) (ast.Value, string, bool) {
 		name, is := strings.CutPrefix(path, "settings.")
@@ -43,4 +44,25 @@ func (p *Policy) Under(s *authz.Settings) *Policy {
 		out.Actions[name] = &under
 	}
 	return &out
+}
+
+// Same reports whether two actions are decided by the same formulas. False
+// proves nothing.
+func (a *Action) Same(b *Action) bool {
+	return a.Err == nil && b.Err == nil && a.On == b.On && a.key() == b.key()
+}
+
+// key names the formulas of an action.
+func (a *Action) key() string {
+	keys := []string{a.Allow.key}
+	for _, f := range a.Bases {
+		keys = append(keys, f.key)
+	}
+	for _, f := range a.Refusals {
+		keys = append(keys, f.key)
+	}
+	for _, end := range a.Ends {
+		keys = append(keys, end.Cond.key, end.At.String())
+	}
+	return strings.Join(keys, "\n")
 }

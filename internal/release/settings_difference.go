@@ -83,7 +83,7 @@ func SettingsDifference(ctx context.Context, tx pgx.Tx, engine *pdp.Engine, prac
 			r.Settings = append(r.Settings, SettingChange{d.Name, before.Show(d), after.Show(d)})
 		}
 	}
-	old, young := policy.UnderSettings(before), policy.UnderSettings(after)
+	old, young := policy.Under(before), policy.Under(after)
 	var ofMembers []string
 	for _, name := range slices.Sorted(maps.Keys(policy.Actions)) {
 		if old.Actions[name].Same(young.Actions[name]) {
