@@ -116,7 +116,8 @@ func appendBody(b []byte, v *authz.Verdict) ([]byte, error) {
 func (w *writer) verdict(v *authz.Verdict) {
 	r, f := &v.Request, &v.Facts
 	start := len(w.b)
-	w.b = append(w.b, bodyVersion, roleBits(f.Member), 0, 0)
+	roles, whole := roleBits(f.Member)
+	w.b = append(w.b, bodyVersion, roles, 0, 0)
 	w.b = append(w.b, v.ID[:]...)
 	w.time(v.At)
 	w.time(f.Now)
@@ -150,17 +151,17 @@ func (w *writer) verdict(v *authz.Verdict) {
 		w.b = append(w.b, 0)
 	}
 	w.list(v.Exact.Bases)
-	w.facts(r, f)
-	binary.LittleEndian.PutUint16(w.b[start+2:], flagsOf(v))
+	w.facts(r, f, whole)
+	binary.LittleEndian.PutUint16(w.b[start+2:], flagsOf(v, whole))
 }
 
-func (w *writer) facts(r *authz.Request, f *authz.Facts) {
+func (w *writer) facts(r *authz.Request, f *authz.Facts, wholeRoles bool) {
 	if m := f.Member; m != nil {
 		w.text(m.ID, "")
 		w.text(m.User, r.Subject.ID)
 		w.text(m.Practice, f.Practice)
 		w.word(m.Status)
-		if !canonicalRoles(m.Roles) {
+		if !wholeRoles {
 			w.list(m.Roles)
 		}
 	}
@@ -184,7 +185,7 @@ func (w *writer) facts(r *authz.Request, f *authz.Facts) {
 	}
 }
 
-func flagsOf(v *authz.Verdict) uint16 {
+func flagsOf(v *authz.Verdict, wholeRoles bool) uint16 {
 	f := &v.Facts
 	var flags uint16
 	set := func(flag uint16, on bool) {
@@ -202,7 +203,7 @@ func flagsOf(v *authz.Verdict) uint16 {
 	set(flagProperties, v.Request.Resource.Properties != nil)
 	if m := f.Member; m != nil {
 		set(flagMember, true)
-		set(flagRoleList, !canonicalRoles(m.Roles))
+		set(flagRoleList, !wholeRoles)
 		set(flagOwner, m.Owner)
 		set(flagFullClinicalAccess, m.FullClinicalAccess)
 		set(flagBilling, m.BillingEnabled)
@@ -215,30 +216,23 @@ func flagsOf(v *authz.Verdict) uint16 {
 	return flags
 }
 
-func roleBits(m *authz.Member) (bits byte) {
+// roleBits returns the roles of m as bits, and whether those say all of them:
+// known ones, once each, in the order of authz.Roles.
+func roleBits(m *authz.Member) (bits byte, whole bool) {
 	if m == nil {
-		return 0
+		return 0, true
 	}
+	last := -1
+	whole = true
 	for _, role := range m.Roles {
-		if i := slices.Index(authz.Roles, role); i >= 0 {
+		i := slices.Index(authz.Roles, role)
+		if i >= 0 {
 			bits |= 1 << i
 		}
-	}
-	return bits
-}
-
-// canonicalRoles reports whether the bits say all of roles: known ones, once
-// each, in the order of authz.Roles.
-func canonicalRoles(roles []string) bool {
-	last := -1
-	for _, role := range roles {
-		i := slices.Index(authz.Roles, role)
-		if i <= last {
-			return false
-		}
+		whole = whole && i > last
 		last = i
 	}
-	return true
+	return bits, whole
 }
 
 func (w *writer) time(t time.Time) {

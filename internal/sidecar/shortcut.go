@@ -9,6 +9,7 @@ import (
 	"chartgate/internal/web"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/utils"
 	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
 )
@@ -68,12 +69,12 @@ func writeVerdictHeaders(h *fasthttp.ResponseHeader, v *authz.Verdict) {
 }
 
 func writeRevisions(h *fasthttp.ResponseHeader, v *authz.Verdict) {
-	h.SetCanonical(policyRevision, []byte(headerText(v.Named)))
+	h.SetCanonical(policyRevision, utils.UnsafeBytes(headerText(v.Named))) // SetCanonical copies
 	if v.Facts.Revision != "" {
-		h.SetCanonical(revision, []byte(headerText(v.Facts.Revision)))
+		h.SetCanonical(revision, utils.UnsafeBytes(headerText(v.Facts.Revision)))
 	}
 	if v.Facts.Degraded != "" {
-		h.SetCanonical(degraded, []byte(headerText(v.Facts.Degraded)))
+		h.SetCanonical(degraded, utils.UnsafeBytes(headerText(v.Facts.Degraded)))
 	}
 }
 
