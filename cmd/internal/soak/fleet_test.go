@@ -28,6 +28,7 @@ const apiKey = "a-key-for-the-soak-test"
 // both stores through proxies of their own.
 type fleet struct {
 	dir      string
+	group    int // of its processes
 	pg       *embedded.Postgres
 	redis    *exec.Cmd
 	owner    *pgxpool.Pool
@@ -59,6 +60,7 @@ func start(t *testing.T, n int, flags ...string) *fleet {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	f := &fleet{dir: dir}
+	f.sweepUp(t)
 	// What is built here is not what the test cache looks at: walking the source
 	// makes go run the test again when any of it has changed.
 	for _, room := range []string{"cmd", "internal", "bundles"} {
@@ -102,6 +104,33 @@ func start(t *testing.T, n int, flags ...string) *fleet {
 	return f
 }
 
+// sweepUp has every process of the fleet killed, one that is stopped too, and
+// the folder removed, when this process ends: also when it is killed itself.
+func (f *fleet) sweepUp(t testing.TB) {
+	t.Helper()
+	// read ends when the only other end of the pipe, ours, is closed.
+	cmd := exec.Command("sh", "-c", `read -r _; rm -rf "$1"; kill -9 0`, "sweep", f.dir)
+	lifeline, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f.group = cmd.Process.Pid
+	t.Cleanup(func() {
+		lifeline.Close()
+		_ = cmd.Wait() // it kills itself
+	})
+}
+
+// start starts cmd as a process of the fleet.
+func (f *fleet) start(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: f.group}
+	return cmd.Start()
+}
+
 func (f *fleet) url(host string) string {
 	return "postgres://chartgate@/postgres?sslmode=disable&port=5432&host=" + host
 }
@@ -117,7 +146,7 @@ func (f *fleet) startPostgres() error {
 func (f *fleet) startRedis() error {
 	socket := filepath.Join(f.dir, "redis.sock")
 	f.redis = exec.Command("redis-server", "--port", "0", "--unixsocket", socket, "--dir", f.dir, "--save", "", "--loglevel", "warning")
-	if err := f.redis.Start(); err != nil {
+	if err := f.start(f.redis); err != nil {
 		return fmt.Errorf("start redis-server: %w", err)
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -147,7 +176,7 @@ func (f *fleet) run(t testing.TB, name, databaseURL, redisURL string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := f.start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	p := &process{cmd: cmd}
