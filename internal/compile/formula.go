@@ -311,17 +311,8 @@ func (f *Formula) atoms(visit func(*Formula)) {
 // rewrite makes f anew, every atom and Exists replaced by what change returns;
 // nil keeps it. The body of an Exists is rewritten before change sees it.
 func (f *Formula) rewrite(change func(*Formula) *Formula) *Formula {
-	kids := make([]*Formula, len(f.Kids))
-	for i, k := range f.Kids {
-		kids[i] = k.rewrite(change)
-	}
+	kids := f.each(func(k *Formula) *Formula { return k.rewrite(change) })
 	switch f.Kind {
-	case KindAnd:
-		return and(kids...)
-	case KindOr:
-		return or(kids...)
-	case KindNot:
-		return not(kids[0])
 	case KindAtom:
 		if g := change(f); g != nil {
 			return g
@@ -332,6 +323,28 @@ func (f *Formula) rewrite(change func(*Formula) *Formula) *Formula {
 			return h
 		}
 		return exists(f.A, f.Loop, kids[0])
+	}
+	return f.over(kids)
+}
+
+// each is what change makes of the kids of f.
+func (f *Formula) each(change func(*Formula) *Formula) []*Formula {
+	kids := make([]*Formula, len(f.Kids))
+	for i, k := range f.Kids {
+		kids[i] = change(k)
+	}
+	return kids
+}
+
+// over is the connective of f over other kids; an atom or an Exists is f itself.
+func (f *Formula) over(kids []*Formula) *Formula {
+	switch f.Kind {
+	case KindAnd:
+		return and(kids...)
+	case KindOr:
+		return or(kids...)
+	case KindNot:
+		return not(kids[0])
 	}
 	return f
 }

@@ -190,17 +190,8 @@ func (f *Formula) assume(truths map[string]bool) *Formula {
 		if t, ok := truths[f.key]; ok {
 			return truth(t)
 		}
-	case KindNot:
-		return not(f.Kids[0].assume(truths))
-	case KindAnd, KindOr:
-		kids := make([]*Formula, len(f.Kids))
-		for i, k := range f.Kids {
-			kids[i] = k.assume(truths)
-		}
-		if f.Kind == KindAnd {
-			return and(kids...)
-		}
-		return or(kids...)
+	default:
+		return f.over(f.each(func(k *Formula) *Formula { return k.assume(truths) }))
 	}
 	return f
 }

@@ -93,19 +93,7 @@ func (f *Formula) given(known *Formula) *Formula {
 		case holds[not(g).key]:
 			return no
 		}
-		kids := make([]*Formula, len(g.Kids))
-		for i, k := range g.Kids {
-			kids[i] = within(k)
-		}
-		switch g.Kind {
-		case KindAnd:
-			return and(kids...)
-		case KindOr:
-			return or(kids...)
-		case KindNot:
-			return not(kids[0])
-		}
-		return g
+		return g.over(g.each(within))
 	}
 	return within(f)
 }

@@ -74,17 +74,7 @@ func (f *Formula) element(loop int, v ast.Value) *Formula {
 	}
 	switch f.Kind {
 	case KindAnd, KindOr, KindNot:
-		kids := make([]*Formula, len(f.Kids))
-		for i, k := range f.Kids {
-			kids[i] = k.element(loop, v)
-		}
-		switch f.Kind {
-		case KindAnd:
-			return and(kids...)
-		case KindOr:
-			return or(kids...)
-		}
-		return not(kids[0])
+		return f.over(f.each(func(k *Formula) *Formula { return k.element(loop, v) }))
 	case KindAtom:
 		a, ok := put(f.A)
 		if !ok {

@@ -32,16 +32,8 @@ func (w *writer) plain(f *Formula) *Formula {
 
 // sure replaces what the table's CHECKs make certain: one of all its words.
 func (w *writer) sure(f *Formula) *Formula {
-	kids := make([]*Formula, len(f.Kids))
-	for i, k := range f.Kids {
-		kids[i] = w.sure(k)
-	}
-	switch f.Kind {
-	case KindAnd:
-		return and(kids...)
-	case KindNot:
-		return not(kids[0])
-	case KindOr:
+	kids := f.each(w.sure)
+	if f.Kind == KindOr {
 		left := map[string]int{}
 		for _, k := range kids {
 			if s, ok := k.B.Const.(ast.String); ok && k.Kind == KindAtom && k.Op == OpEqual && k.A.Loop == 0 {
@@ -51,30 +43,15 @@ func (w *writer) sure(f *Formula) *Formula {
 				}
 			}
 		}
-		return or(kids...)
 	}
-	return f
+	return f.over(kids)
 }
 
+// inward turns "not (a or b)" into "not a and not b".
 func inward(f *Formula) *Formula {
-	kids := make([]*Formula, len(f.Kids))
-	for i, k := range f.Kids {
-		kids[i] = inward(k)
+	kids := f.each(inward)
+	if f.Kind == KindNot && kids[0].Kind == KindOr {
+		return and(kids[0].each(not)...)
 	}
-	switch f.Kind {
-	case KindAnd:
-		return and(kids...)
-	case KindOr:
-		return or(kids...)
-	case KindNot:
-		if kids[0].Kind != KindOr {
-			return not(kids[0])
-		}
-		var negated []*Formula
-		for _, k := range kids[0].Kids {
-			negated = append(negated, not(k))
-		}
-		return and(negated...)
-	}
-	return f
+	return f.over(kids)
 }
