@@ -112,7 +112,7 @@ func (e *Engine) because(ctx context.Context, d authz.Decision, held *heldRules)
 	var texts []string
 	for _, code := range codes {
 		for _, rule := range e.rulesOf(code) {
-			text := becauseOf(rule)
+			text := BecauseOf(rule)
 			if text != "" && held.rules[rule] && !slices.Contains(texts, text) {
 				texts = append(texts, text)
 			}
@@ -164,8 +164,9 @@ func (e *Engine) rulesOf(code string) []*ast.Rule {
 	return out
 }
 
-// becauseOf is a rule's own text, "" where it has none.
-func becauseOf(rule *ast.Rule) string {
+// BecauseOf is why a rule holds, in the words of its METADATA (custom.because);
+// "" where it has none.
+func BecauseOf(rule *ast.Rule) string {
 	text := ""
 	for _, a := range rule.Annotations {
 		if s, ok := a.Custom["because"].(string); ok {

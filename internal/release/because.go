@@ -35,7 +35,7 @@ func (in *inspection) because() []Finding {
 func (in *inspection) becauseIn(name string, rule *ast.Rule) []Finding {
 	var all []Finding
 	find := func(text, hint string) { all = append(all, in.at(rule.Location, text, hint).of(rule)) }
-	text := becauseOf(rule)
+	text := pdp.BecauseOf(rule)
 	if text == "" {
 		if strings.HasPrefix(name, "rules/") && !strings.HasPrefix(rule.Head.Name.String(), "_") {
 			find(fmt.Sprintf("rule %s needs METADATA with custom.because", rule.Head.Name), "it is what explanations say: write why, in a few words, such as `the client is assigned to {member.user}`")
@@ -64,16 +64,6 @@ func (in *inspection) factNames() []string {
 		}
 	}
 	return names
-}
-
-func becauseOf(rule *ast.Rule) string {
-	text := ""
-	for _, a := range rule.Annotations {
-		if s, ok := a.Custom["because"].(string); ok {
-			text = s
-		}
-	}
-	return text
 }
 
 // isFact reports whether the schema of the facts document names a place.
