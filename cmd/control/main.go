@@ -49,6 +49,10 @@ func (c config) run(ctx context.Context, log *slog.Logger, secrets halves.Secret
 	if err != nil {
 		return err
 	}
+	keys, err := c.Signing.Keys(signer)
+	if err != nil {
+		return err
+	}
 	engine, err := halves.BuiltIn(ctx, pdp.DecisionPath)
 	if err != nil {
 		return err
@@ -61,7 +65,7 @@ func (c config) run(ctx context.Context, log *slog.Logger, secrets halves.Secret
 	half, err := halves.Control(ctx, halves.Config{
 		DatabaseURL: secrets.DatabaseURL,
 		APIKey:      secrets.APIKey, KeyScopes: scopes(), Tokens: c.Tokens, Engine: engine, Log: log,
-		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret, Signer: signer,
+		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret, Signer: signer, PolicyKeys: keys,
 	})
 	if err != nil {
 		return err

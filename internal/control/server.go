@@ -62,9 +62,10 @@ type Options struct {
 	Pool       *pgxpool.Pool // in the role of control
 	Deployment *feed.Deployment
 	Policies   Policies
-	// PolicyAt is the one that was active at a past moment. Nil: a list as of a
-	// moment before the last activation is refused.
-	PolicyAt func(context.Context, time.Time) (search.Policy, error)
+	// PolicyAt is the one that decided for a practice at a past moment, or does now
+	// where that is zero: lists are made by it. Nil: by Policies', and a list as of
+	// a moment before the last activation is refused.
+	PolicyAt func(ctx context.Context, practice string, at time.Time) (search.Policy, error)
 	Recorder Recorder
 	Callers  *web.Authenticator
 	// Settle returns once no sidecar can answer any more on the strength of what

@@ -52,6 +52,15 @@ func (s *Policies) In(practice string) *Engine {
 	return s.candidate
 }
 
+// ReleaseFor returns the release that decides for a practice as of an activation,
+// by the rule of Policies.In.
+func ReleaseFor(a feed.Activation, practice string) feed.Release {
+	if a.Stage != feed.StageShare || practice == "" || shareOf(practice) >= a.Share {
+		return a.Active
+	}
+	return a.Candidate
+}
+
 // shareOf puts a practice at one of a hundred places, always the same.
 func shareOf(practice string) int {
 	h := fnv.New64a()

@@ -45,8 +45,11 @@ func newJobs() *jobs {
 }
 
 // Run owns the steps: when ctx ends it ends them, and waits for them. Meanwhile
-// it certifies the releases that decide here.
+// it certifies the releases that decide here, and compiles those of past moments.
 func (s *Service) Run(ctx context.Context) error {
+	var compiling sync.WaitGroup
+	compiling.Go(func() { s.past.run(ctx, s.o.Certify) })
+	defer compiling.Wait()
 	if s.o.Certify != nil {
 		s.engines.certifyAll(ctx, s.o.Certify)
 	}

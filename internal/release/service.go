@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"chartgate/internal/pdp"
@@ -25,6 +26,12 @@ type Options struct {
 	// Certify lets a program decide and make lists where it can; nil: OPA decides.
 	Certify func(context.Context, *pdp.Engine)
 	Log     *slog.Logger
+	// Keys are those of releases that were signed before: Signer's own is one of
+	// them. Nil: Signer's alone.
+	Keys *pdp.Keys
+	// Fixed decides, here and in every sidecar, whatever is activated; nil: the
+	// release that is active does.
+	Fixed *pdp.Engine
 
 	Patience time.Duration // how long sidecars may take to have a candidate ready; 0: 30 s
 }
@@ -46,6 +53,9 @@ type Service struct {
 	jobs    *jobs
 	engines *Engines
 	looks   *Engines // for the steps: of drafts too
+	past    *past    // for lists as of a past moment
+	keys    *pdp.Keys
+	course  atomic.Pointer[course]
 }
 
 // NewService returns the life cycle on a migrated database. Run must run beside it.
@@ -68,8 +78,20 @@ func NewService(ctx context.Context, o Options) (*Service, error) {
 			return nil, fmt.Errorf("shipped policy: %w", err)
 		}
 	}
-	s := &Service{o: o, shipped: shipped, jobs: newJobs(), engines: NewEngines(o.Shipped.Engine), looks: NewEngines(o.Shipped.Engine)}
+	s := &Service{o: o, shipped: shipped, jobs: newJobs(), engines: NewEngines(o.Shipped.Engine), looks: NewEngines(o.Shipped.Engine), past: newPast()}
 	s.engines.beside = s.looks
+	if s.keys = o.Keys; s.keys == nil && o.Signer != nil {
+		public, err := o.Signer.Public()
+		if err != nil {
+			return nil, err
+		}
+		if s.keys, err = pdp.ReadKeys(public); err != nil {
+			return nil, err
+		}
+	}
+	if s.keys == nil {
+		s.keys = &pdp.Keys{}
+	}
 	return s, nil
 }
 

@@ -39,6 +39,20 @@ const (
 	selectDecides = `SELECT release, content FROM activation`
 	holdDecides   = selectDecides + ` FOR SHARE`
 
+	// How the activation went, as its change records tell it; what is about no
+	// practice is little, and changes_at finds it.
+	selectTurns = `SELECT id, at, action, before, after FROM changes WHERE practice IS NULL
+		AND action IN ('policy.activate', 'policy.stage', 'policy.withdraw') ORDER BY id`
+	selectActivatedAt  = `SELECT at FROM activation`
+	selectPurgedMonths = `SELECT DISTINCT month::timestamptz FROM purged ORDER BY 1`
+
+	// What decided last at $1, and first between $1 and $2. A list may rest on the
+	// policy of another moment, and what was not decided on none.
+	selectDecidedAround = `SELECT
+		coalesce((SELECT release FROM decisions WHERE at <= $1 AND code NOT IN ('listed', 'unavailable') ORDER BY at DESC LIMIT 1), ''),
+		coalesce((SELECT release FROM decisions WHERE at > $1 AND at < $2 AND code NOT IN ('listed', 'unavailable') ORDER BY at LIMIT 1), '')`
+	selectBundleOf = `SELECT id, content, revision, bundle FROM releases WHERE bundle IS NOT NULL AND content = $2 AND ($1 = '' OR id = $1) ORDER BY revision DESC LIMIT 1`
+
 	upsertSidecar  = `INSERT INTO sidecars (id, report) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET report = excluded.report, at = clock_timestamp()`
 	selectSidecars = `SELECT id, at, extract(epoch FROM clock_timestamp() - at)::float8, report FROM sidecars ORDER BY id LIMIT $1`
 	forgetSidecars = `DELETE FROM sidecars WHERE at < clock_timestamp() - interval '1 day'`

@@ -33,10 +33,11 @@ type Lists struct {
 	Pool       *pgxpool.Pool
 	Deployment *feed.Deployment
 	Authority  Authority
-	Policy     Policy
-	// PolicyAt is the policy that was active at a past moment. Without it a moment
-	// before the last activation is refused.
-	PolicyAt func(context.Context, time.Time) (Policy, error)
+	Policy     Policy // says who may see what
+	// PolicyAt is the policy that decided for a practice at a past moment, or does
+	// now where that is zero: what is listed is by it. Without it that is Policy,
+	// and a moment before the last activation is refused.
+	PolicyAt func(ctx context.Context, practice string, at time.Time) (Policy, error)
 }
 
 // Question is what is asked of each row of a list.
@@ -80,14 +81,13 @@ func (l *Lists) begin(ctx context.Context, caller Caller, actor authz.Subject, l
 	if !q.AsOf.IsZero() {
 		c.q.AsOf = q.AsOf.UTC().Truncate(time.Microsecond)
 		a.AsOf = authz.FormatTime(c.q.AsOf)
-		if l.PolicyAt != nil {
-			var err error
-			if c.policy, err = l.PolicyAt(ctx, c.q.AsOf); err != nil {
-				return nil, err
-			}
-		}
 	}
 	var err error
+	if l.PolicyAt != nil {
+		if c.policy, err = l.PolicyAt(ctx, practice, c.q.AsOf); err != nil {
+			return nil, err
+		}
+	}
 	if c.lists, err = formulas(c.policy); err != nil {
 		return nil, err
 	}

@@ -276,9 +276,9 @@ func TestRule117NeedsThePolicyOfThen(t *testing.T) {
 	_, _, err := b.lists.ClientMembers(t.Context(), tester, user("admin-1"), "practice-1", "client-1", q)
 	problem(t, err, "cannot-decide")
 	lists := *b.lists
-	lists.PolicyAt = func(_ context.Context, at time.Time) (search.Policy, error) {
-		if !at.Equal(then.Truncate(time.Microsecond)) {
-			t.Errorf("the policy of %v was asked for", at)
+	lists.PolicyAt = func(_ context.Context, practice string, at time.Time) (search.Policy, error) {
+		if practice != "practice-1" || !at.Equal(then.Truncate(time.Microsecond)) {
+			t.Errorf("the policy of %s at %v was asked for", practice, at)
 		}
 		return b.engine, nil
 	}
@@ -286,7 +286,7 @@ func TestRule117NeedsThePolicyOfThen(t *testing.T) {
 	if err != nil || len(page) != 4 {
 		t.Errorf("%v, %v", page, err)
 	}
-	lists.PolicyAt = func(context.Context, time.Time) (search.Policy, error) { return nil, errors.New("it is lost") }
+	lists.PolicyAt = func(context.Context, string, time.Time) (search.Policy, error) { return nil, errors.New("it is lost") }
 	if _, _, err := lists.MemberClients(t.Context(), tester, user("admin-1"), "practice-1", "admin-1", q); err == nil {
 		t.Error("answered without the policy of then")
 	}

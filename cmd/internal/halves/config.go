@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"time"
 
+	"chartgate/internal/pdp"
 	"chartgate/internal/release"
 	"chartgate/internal/web"
 
@@ -89,15 +90,40 @@ func (t Tokens) verifier(log *slog.Logger) (*web.Verifier, error) {
 
 // Signing says what control signs releases of the policy with.
 type Signing struct {
-	PolicySigningKey string `env:"CHARTGATE_POLICY_SIGNING_KEY" placeholder:"FILE" help:"The private key that releases of the policy are signed with, as 'chartgate policy keygen' makes it. Without it nothing can be approved or activated."`
+	PolicySigningKey string   `env:"CHARTGATE_POLICY_SIGNING_KEY" placeholder:"FILE" help:"The private key that releases of the policy are signed with, as 'chartgate policy keygen' makes it. Without it nothing can be approved or activated."`
+	PolicyKey        []string `env:"CHARTGATE_POLICY_KEY" placeholder:"FILE" help:"Public keys (PEM) of earlier signing keys: without them a list as of a past moment refuses a release that was signed with one."`
 }
 
 // Faults lists what is wrong with it.
 func (s Signing) Faults() []error {
-	if _, err := s.Signer(); err != nil {
+	signer, err := s.Signer()
+	if err != nil {
+		return []error{err}
+	}
+	if _, err := s.Keys(signer); err != nil {
 		return []error{err}
 	}
 	return nil
+}
+
+// Keys reads the keys that releases are signed with, or were: the public half of
+// signer, if there is one, and the earlier ones.
+func (s Signing) Keys(signer *release.Signer) (*pdp.Keys, error) {
+	texts, err := readAll(s.PolicyKey)
+	if err == nil && signer != nil {
+		var own []byte
+		if own, err = signer.Public(); err == nil {
+			texts = append(texts, own)
+		}
+	}
+	var keys *pdp.Keys
+	if err == nil {
+		keys, err = pdp.ReadKeys(texts...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--policy-key: %w", err)
+	}
+	return keys, nil
 }
 
 // Signer reads the key; nil where none is set.

@@ -3,6 +3,7 @@ package halves
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -13,6 +14,7 @@ import (
 	"chartgate/internal/profiles"
 	"chartgate/internal/record"
 	"chartgate/internal/release"
+	"chartgate/internal/search"
 	"chartgate/internal/web"
 	"chartgate/policies"
 )
@@ -66,13 +68,20 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 		Pool:       pool,
 		Deployment: deployment,
 		Policies:   decides,
-		Releases:   releases,
-		Recorder:   record.NewDirect(recordPool),
-		Callers:    callers,
-		Settle:     settle,
-		Checks:     checks(pool, nil),
-		Metrics:    web.NewMetrics(),
-		Log:        c.Log,
+		PolicyAt: func(ctx context.Context, practice string, at time.Time) (search.Policy, error) {
+			engine, err := releases.PolicyAt(ctx, practice, at)
+			if err != nil {
+				return nil, err
+			}
+			return engine, nil
+		},
+		Releases: releases,
+		Recorder: record.NewDirect(recordPool),
+		Callers:  callers,
+		Settle:   settle,
+		Checks:   checks(pool, nil),
+		Metrics:  web.NewMetrics(),
+		Log:      c.Log,
 
 		SingleSigner: c.SingleSigner,
 	})
@@ -94,11 +103,14 @@ func openReleases(ctx context.Context, c Config, pool *pgxpool.Pool, deployment 
 	}
 	shipped := release.Shipped{Bundle: bundles.Default, Source: source}
 	follows := !c.Fixed && !c.Engine.OwnPolicy() && c.Engine.Revision() == builtInRevision()
+	var fixed *pdp.Engine
 	if follows {
 		shipped.Engine = c.Engine
+	} else {
+		fixed = c.Engine
 	}
-	releases, err := release.NewService(ctx, release.Options{Pool: pool, Deployment: deployment.ID.String(), Signer: c.Signer,
-		Shipped: shipped, Steps: release.Gates, Settle: settle, Certify: c.certify, Log: c.Log})
+	releases, err := release.NewService(ctx, release.Options{Pool: pool, Deployment: deployment.ID.String(), Signer: c.Signer, Keys: c.PolicyKeys,
+		Shipped: shipped, Fixed: fixed, Steps: release.Gates, Settle: settle, Certify: c.certify, Log: c.Log})
 	if err != nil {
 		return nil, nil, err
 	}

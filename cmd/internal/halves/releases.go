@@ -41,15 +41,23 @@ func (p Policy) Faults(secrets Secrets) []error {
 
 // Keys reads the keys.
 func (p Policy) Keys() (*pdp.Keys, error) {
+	texts, err := readAll(p.PolicyKey)
+	if err != nil {
+		return nil, err
+	}
+	return pdp.ReadKeys(texts...)
+}
+
+func readAll(files []string) ([][]byte, error) {
 	var texts [][]byte
-	for _, name := range p.PolicyKey {
+	for _, name := range files {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
 		texts = append(texts, text)
 	}
-	return pdp.ReadKeys(texts...)
+	return texts, nil
 }
 
 // followReleases makes what follows the activation of releases; o says who

@@ -50,13 +50,15 @@ type Config struct {
 	// facts.DefaultMemory.
 	MemoryBytes uint64
 
+	// Of both: what releases of the policy are signed with, or were.
+	PolicyKeys *pdp.Keys
+
 	// Of the sidecar: where releases of the policy come from. Fixed keeps Engine
 	// whatever is activated.
 	Fixed      bool
 	ControlURL string // "" where there is none to fetch from
 	ControlKey string
-	PolicyKeys *pdp.Keys // that releases are signed with
-	PolicyDir  string    // where the last known good is kept; "" for nowhere
+	PolicyDir  string // where the last known good is kept; "" for nowhere
 }
 
 // Sidecar builds the half that decides: it reads facts, appends decisions, and
