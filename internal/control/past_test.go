@@ -363,3 +363,116 @@ func sorted(m map[string]string) (all []string) {
 	slices.Sort(all)
 	return all
 }
+
+// refusedThen asserts that lists as of a moment are refused, and why.
+func (d *desk) refusedThen(at time.Time, why string) {
+	d.t.Helper()
+	for _, path := range []string{"/members/practitioner-1/clients", "/clients/client-1/members"} {
+		a := d.refused(d.call("GET", p1+path+"?action=chart.open&as_of="+url.QueryEscape(at.UTC().Format(time.RFC3339Nano)), ""), 503, "cannot-decide")
+		if !strings.Contains(str(a, "detail"), why) {
+			d.t.Errorf("%s as of %v does not say %q: %s", path, at, why, a.text)
+		}
+	}
+}
+
+// compiled waits until the policy of now makes lists.
+func (d *desk) compiled() *desk {
+	d.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); d.call("GET", p1+"/members/admin-1/clients?action=chart.open", "").StatusCode != 200; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			d.t.Fatal("the active policy is not compiled")
+		}
+	}
+	return d
+}
+
+// A policy of then that cannot be had, or not be trusted, is refused with the
+// reason, and no other policy answers for it.
+func TestRule117RefusesWhatCannotBeHad(t *testing.T) {
+	signer, err := release.NewSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := pastDesk(t, func(o *release.Options) { o.Signer = signer })
+	staff, o := d.as("admin-1"), newOfficers(d)
+	before := d.now()
+	if err := d.o.Releases.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	texts, _ := policyOf(t, "assigned only")
+	lost := o.approve(texts)
+	o.activate(lost, `{}`)
+	then := d.now()
+	texts, _ = policyOf(t, "no assignment")
+	o.activate(o.approve(texts), `{}`)
+	now := d.now()
+	want := staff.lists(then)
+
+	// Another control on the same database, which has nothing compiled yet.
+	control := func(edit func(*release.Options)) *desk {
+		t.Helper()
+		policy, err := engine()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ro := release.Options{Pool: d.o.Pool, Deployment: d.o.Deployment.ID.String(), Settle: d.o.Settle, Certify: attach, Shipped: release.Shipped{Bundle: bundles.Default, Engine: policy}}
+		edit(&ro)
+		options := d.o
+		if options.Releases, err = release.NewService(t.Context(), ro); err != nil {
+			t.Fatal(err)
+		}
+		options.Metrics = nil
+		follow(t, &options)
+		server, err := New(options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &desk{Server: server, t: t, db: d.db, key: staticKey, actor: "admin-1"}
+	}
+	other, err := release.NewSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := func(s *release.Signer) []byte {
+		text, err := s.Public()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	rotated, err := pdp.ReadKeys(public(other), public(signer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	control(func(o *release.Options) { o.Signer = other }).refusedThen(then, "--policy-key")
+	control(func(*release.Options) {}).refusedThen(then, "cannot be trusted")
+	if got := control(func(o *release.Options) { o.Signer, o.Keys = other, rotated }).compiled().lists(then); !slices.Equal(sorted(got), sorted(want)) {
+		t.Errorf("with the key of then: %v, want %v", got, want)
+	}
+
+	d.exec(`UPDATE releases SET bundle = (SELECT bundle FROM releases WHERE state = 'active') WHERE id = $1`, lost)
+	again := control(func(o *release.Options) { o.Signer = signer })
+	again.refusedThen(then, "cannot be trusted")
+	d.exec(`UPDATE releases SET bundle = 'no bundle' WHERE id = $1`, lost)
+	again.refusedThen(then, "cannot be trusted")
+	d.exec(`UPDATE releases SET content = 'sha256:00' WHERE id = $1`, lost)
+	again.refusedThen(then, "not among the releases")
+	again.compiled().lists(now)
+	again.lists(before)
+
+	// What was never activated here, and came with another version of the program.
+	decidedBy := func(content, at string) {
+		d.exec(`INSERT INTO decisions (id, at, subject_type, subject_id, action, resource_type, resource_id, allow, code, bases, release, body)
+			VALUES (gen_random_uuid(), $2::timestamptz, 'user', 'practitioner-1', 'chart.open', 'client', 'client-1', true, 'assigned', '{assigned}', $1, '')`, content, at)
+	}
+	decidedBy("sha256:older", "2021-01-01Z")
+	day := func(text string) time.Time { at, _ := time.Parse(time.DateOnly, text); return at }
+	again.refusedThen(day("2021-01-02"), "was replaced about then")
+	again.refusedThen(day("2020-01-01"), "came with another version of the program")
+	decidedBy("sha256:older", "2021-03-01Z")
+	again.refusedThen(day("2021-02-01"), "kept nowhere")
+
+	// A change of the activation that left no record.
+	d.exec(`UPDATE activation SET serial = serial + 1, revision = revision + 1`)
+	again.refusedThen(now, "left no change record")
+}

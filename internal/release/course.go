@@ -144,23 +144,21 @@ func (c *course) at(t time.Time) (a feed.Activation, first turn, err error) {
 				from = turn.at
 			}
 		}
+	case next < 0 && c.gap(time.Time{}, c.since):
+		return c.purgedAt(t)
 	default:
-		return c.lost(t, "no change record of an activation is left")
+		return untold()
 	}
-	switch {
-	case a.Active != replaced: // each activation has a revision of its own, so one that is missing shows
-		return c.lost(t, "the activation was changed by something that left no change record")
-	case c.gap(from, to):
-		return c.lost(t, "change records of that time were purged")
+	if a.Active != replaced { // each activation has a revision of its own, so one that is missing shows
+		return untold()
 	}
-	told := staged(&a, c.turns[found+1:end], t)
-	if !told && found < 0 {
-		return c.lost(t, "change records of that time were purged")
+	if told := staged(&a, c.turns[found+1:end], t); c.gap(from, to) || !told && found < 0 {
+		return c.purgedAt(t)
 	}
 	if next < 0 {
 		now := feed.Activation{Serial: c.activation.Serial, Active: a.Active}
 		if staged(&now, c.turns[found+1:], c.since.AddDate(1, 0, 0)); now != c.activation {
-			return c.lost(t, "a candidate was changed by something that left no change record")
+			return untold()
 		}
 	}
 	return a, first, nil
@@ -183,13 +181,18 @@ func staged(a *feed.Activation, turns []turn, t time.Time) (told bool) {
 	return told
 }
 
-// lost answers where the record does not: what stands now has stood since its
-// row was written.
-func (c *course) lost(t time.Time, why string) (feed.Activation, turn, error) {
+// untold refuses: records are missing that no purge took.
+func untold() (feed.Activation, turn, error) {
+	return feed.Activation{}, turn{}, unknownThen("the activation was changed by something that left no change record")
+}
+
+// purgedAt answers where records of t were purged: what stands now has stood
+// since its row was written.
+func (c *course) purgedAt(t time.Time) (feed.Activation, turn, error) {
 	if !t.Before(c.since) {
 		return c.activation, turn{}, nil
 	}
-	return feed.Activation{}, turn{}, unknownThen(why)
+	return feed.Activation{}, turn{}, unknownThen("the change records of that time were purged")
 }
 
 // gap reports whether anything between two moments may have been purged.
