@@ -38,36 +38,44 @@ func benchCases(t testing.TB) []struct {
 }
 
 // BenchmarkDecision prints what a whole decision costs by OPA's evaluator, by
-// OPA's evaluator on a partially evaluated policy, and by the program.
+// OPA's evaluator on a partially evaluated policy, and by the program; and what
+// the allow rule alone does by OPA's evaluator, whole and after partial
+// evaluation with the action known.
 func BenchmarkDecision(b *testing.B) {
 	s := theShipped(b)
-	partial, err := rego.New(rego.Query("data.authz.decision"), rego.Compiler(s.engine.Source().Compiler), rego.Store(s.engine.Source().Store),
-		rego.ShallowInlining(true)). // deeply inlined, partial evaluation of a whole decision does not end
+	source := s.engine.Source()
+	prepare := func(query string) rego.PreparedEvalQuery {
+		q, err := rego.New(rego.Query(query), rego.Compiler(source.Compiler), rego.Store(source.Store)).PrepareForEval(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return q
+	}
+	partial, err := rego.New(rego.Query("data.authz.decision"), rego.Compiler(source.Compiler), rego.Store(source.Store),
+		rego.PartialNamespace("bench_decision"), rego.ShallowInlining(true)). // deeply inlined, partial evaluation of a whole decision does not end
 		PrepareForEval(ctx, rego.WithPartialEval())
 	if err != nil {
 		b.Fatal(err)
 	}
+	whole, allow := prepare("data.authz.decision"), prepare("data.authz.allow")
+	byAction := forAction(b, s, "chart.open")
 	for _, c := range benchCases(b) {
 		document, err := ast.InterfaceToValue(authz.Document(c.r, c.f))
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.Run("topdown/"+c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := s.engine.Evaluate(ctx, c.r, c.f); err != nil {
-					b.Fatal(err)
+		eval := func(q rego.PreparedEvalQuery) func(*testing.B) {
+			return func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := q.Eval(ctx, rego.EvalParsedInput(document)); err != nil {
+						b.Fatal(err)
+					}
 				}
 			}
-		})
-		b.Run("partial/"+c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := partial.Eval(ctx, rego.EvalParsedInput(document)); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+		}
+		b.Run("topdown/"+c.name, eval(whole))
+		b.Run("partial/"+c.name, eval(partial))
 		b.Run("program/"+c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -76,5 +84,27 @@ func BenchmarkDecision(b *testing.B) {
 				}
 			}
 		})
+		b.Run("topdown/"+c.name+"-allow", eval(allow))
+		b.Run("partial/"+c.name+"-allow", eval(byAction))
 	}
+}
+
+// forAction is the allow rule after partial evaluation with this action known.
+func forAction(b *testing.B, s setup, action string) rego.PreparedEvalQuery {
+	source := s.engine.Source()
+	input := ast.NewObject([2]*ast.Term{ast.StringTerm("action"), ast.ObjectTerm([2]*ast.Term{ast.StringTerm("name"), ast.StringTerm(action)})})
+	var unknowns []string
+	for _, name := range []string{"subject", "member", "resource", "client", "grant", "portal", "settings", "context"} {
+		unknowns = append(unknowns, "input."+name)
+	}
+	partial, err := rego.New(rego.Query("data.authz.allow"), rego.Compiler(source.Compiler), rego.Store(source.Store), rego.ParsedInput(input),
+		rego.Unknowns(unknowns), rego.PartialNamespace("bench_allow"), rego.ShallowInlining(true)).PartialResult(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	q, err := partial.Rego().PrepareForEval(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return q
 }

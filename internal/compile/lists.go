@@ -317,8 +317,9 @@ func (l Listing) way(w *writer, f *Formula, ends []End) (string, error) {
 		// Grants never overlap: the one in force is the fact, no other need be looked at.
 		r.where, _, _ = strings.Cut(r.where, " AND NOT EXISTS ")
 	}
-	return "SELECT c.id, " + until + " AS until FROM " + r.from + " JOIN " + l.table(w, "clients", "c") + " ON c.id = g.client AND c.practice = " + practice +
-		" WHERE " + r.where + " AND " + where + l.page(w, "g.client"), nil
+	// LIMIT has each grant's client looked up by its id, whatever Postgres knows of the practice.
+	return "SELECT c.id, " + until + " AS until FROM " + r.from + ", LATERAL (SELECT c.id, c.assigned, c.status FROM " + l.table(w, "clients", "c") + " WHERE c.id = g.client AND c.practice = " + practice +
+		" LIMIT 1) c WHERE " + r.where + " AND " + where + l.page(w, "g.client"), nil
 }
 
 // inForce reports whether f asks that the grant has begun by now.

@@ -362,6 +362,9 @@ func (l *Lists) Listed(ctx context.Context, tx pgx.Tx, actor authz.Subject, prac
 	if err != nil {
 		return nil, false, err
 	}
+	if _, err := tx.Exec(ctx, selectPlans); err != nil {
+		return nil, false, unavailable("begin list", err)
+	}
 	s := &snapshot{tx: tx, deployment: l.Deployment}
 	r := authz.Request{Subject: actor, Action: action, Resource: authz.Resource{Type: authz.ResourcePractice, ID: practice}}
 	f, err := s.common(ctx, r)

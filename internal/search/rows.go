@@ -109,14 +109,16 @@ func (s *snapshot) members(ctx context.Context, lists *compile.Policy, l compile
 	return page, nil
 }
 
-// among returns those of the clients that a list of them would hold.
+// among returns those of the clients that a list of them would hold. LIMIT has
+// each of them looked up by its id, whatever Postgres knows of the practice.
 func (s *snapshot) among(ctx context.Context, lists *compile.Policy, l compile.Listing, ids []string) (map[string]bool, error) {
 	l.Limit = 1
 	q, err := lists.ClientsFilter(l)
 	if err != nil {
 		return nil, noList(err)
 	}
-	sql := "SELECT c.id FROM clients c WHERE " + q.SQL + " AND c.id = ANY ($" + strconv.Itoa(len(q.Args)+1) + "::text[])"
+	sql := "SELECT w.id FROM unnest($" + strconv.Itoa(len(q.Args)+1) + `::text[]) w(id),
+		LATERAL (SELECT FROM clients c WHERE c.id = w.id COLLATE "C" AND ` + q.SQL + ` LIMIT 1) may`
 	rows, err := s.tx.Query(ctx, sql, append(q.Args, ids)...)
 	if err != nil {
 		return nil, unavailable("list clients", err)

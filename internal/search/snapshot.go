@@ -31,7 +31,7 @@ func inSnapshot(ctx context.Context, pool *pgxpool.Pool, d *feed.Deployment, wor
 		s := &snapshot{tx: tx, deployment: d}
 		var text string
 		var replica bool
-		if err := tx.QueryRow(ctx, selectMoment).Scan(&s.now, &text, &replica, &s.activation); err != nil {
+		if err := tx.QueryRow(ctx, selectMoment).Scan(&s.now, &text, &replica, &s.activation, nil); err != nil {
 			return unavailable("read the clock", err)
 		}
 		if replica {

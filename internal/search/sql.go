@@ -3,8 +3,12 @@ package search
 // The lists themselves are written by package compile.
 const (
 	// The clock, the snapshot and whether this is a replica: the first statement
-	// of a snapshot.
-	selectMoment = `SELECT clock_timestamp(), pg_current_snapshot()::text, pg_is_in_recovery(), coalesce((SELECT serial FROM activation), 0)`
+	// of a snapshot. Every list is a page in the order of an index: to collect
+	// all rows and sort them is never better, and is what Postgres may do with a
+	// table that it has no statistics of yet.
+	selectMoment = `SELECT clock_timestamp(), pg_current_snapshot()::text, pg_is_in_recovery(), coalesce((SELECT serial FROM activation), 0), ` + setPlans
+	selectPlans  = `SELECT ` + setPlans
+	setPlans     = `set_config('enable_bitmapscan', 'off', true) || set_config('jit', 'off', true)`
 
 	// What all rows of a list had in common at $1: $2 practice, $3 user or ”, $4
 	// client or ”.
