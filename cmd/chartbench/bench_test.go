@@ -101,7 +101,11 @@ func TestAKeptRateIsFlat(t *testing.T) {
 // TestBenchmarksAreRead as Go prints them.
 func TestBenchmarksAreRead(t *testing.T) {
 	b := readBenchmarks([]byte("goos: linux\nBenchmarkDecision/topdown/assigned-2 \t 100\t 2000 ns/op\t 3 B/op\n" +
-		"BenchmarkDecision/topdown/assigned-2 100 4000 ns/op\nBenchmarkDecision/program/assigned-2 100 10.5 ns/op\nPASS\n"))
+		"BenchmarkDecision/topdown/assigned-2 100 4000 ns/op\nBenchmarkDecision/program/assigned-2 100 10.5 ns/op\n" +
+		"BenchmarkLists/10/administrator/50-2 100 7 ns/op 5 hand-ns 6 list-ns\nPASS\n"))
+	if b.of("BenchmarkLists/10/administrator/50 list-ns") != 6 || b.of("BenchmarkLists/10/administrator/50 hand-ns") != 5 {
+		t.Errorf("%+v", b)
+	}
 	if got := b.names("BenchmarkDecision/topdown/"); len(got) != 1 || got[0] != "assigned" {
 		t.Errorf("names: %v", got)
 	}
