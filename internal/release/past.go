@@ -129,7 +129,11 @@ func (p *past) get(ctx context.Context, s *Service, r feed.Release) (*pdp.Engine
 		if err != nil {
 			return nil, err
 		}
-		if c, err = p.begin(r.Content, bundle); err != nil {
+		made := s.engines.known(r.Content)
+		if made != nil && made.Program() == nil {
+			made = nil // it is not certified, and may never be
+		}
+		if c, err = p.begin(r.Content, bundle, made); err != nil {
 			return nil, err
 		}
 	}
@@ -159,8 +163,9 @@ func (p *past) use(content string) *compiled {
 	return nil
 }
 
-// begin has a policy compiled, unless somebody was quicker.
-func (p *past) begin(content string, bundle *pdp.Bundle) (*compiled, error) {
+// begin has a policy compiled, unless that was done before, as made, or somebody
+// was quicker.
+func (p *past) begin(content string, bundle *pdp.Bundle, made *pdp.Engine) (*compiled, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.held {
@@ -169,16 +174,25 @@ func (p *past) begin(content string, bundle *pdp.Bundle) (*compiled, error) {
 		}
 	}
 	c := &compiled{content: content, bundle: bundle, done: make(chan struct{})}
+	if made != nil {
+		c.engine, c.bundle = made, nil
+		close(c.done)
+		return p.hold(c), nil
+	}
 	select {
 	case p.queue <- c:
 	default:
 		return nil, pastProblem(feed.Release{Content: content}, "must wait for others that are being compiled: try again")
 	}
-	p.held = append(p.held, c)
-	if len(p.held) > maxPast {
+	return p.hold(c), nil
+}
+
+// hold keeps c, and forgets what was not used for longest. The lock is held.
+func (p *past) hold(c *compiled) *compiled {
+	if p.held = append(p.held, c); len(p.held) > maxPast {
 		p.held = p.held[1:]
 	}
-	return c, nil
+	return c
 }
 
 // run compiles, one after the other, until ctx ends.

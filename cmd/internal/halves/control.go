@@ -10,6 +10,7 @@ import (
 	"chartgate/bundles"
 	"chartgate/internal/control"
 	"chartgate/internal/feed"
+	"chartgate/internal/pdp"
 	"chartgate/internal/postgres"
 	"chartgate/internal/profiles"
 	"chartgate/internal/record"
