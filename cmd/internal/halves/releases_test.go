@@ -91,3 +91,34 @@ func TestASidecarFollowsTheActivation(t *testing.T) {
 		t.Error("nobody gave access")
 	}
 }
+
+// Control makes a list as of a past moment by the policy of then, or not at all:
+// here the record says that another one decided, which came with another version
+// of the program.
+func TestControlAsksForThePolicyOfThen(t *testing.T) {
+	c := config(t)
+	half, err := halves.Control(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := serve(t, half) + "/api/v1/practices/practice-1/members/practitioner-1/clients?action=chart.open"
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if status, answer := call(t, http.MethodGet, list, ""); status == http.StatusOK {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%d %s", status, answer)
+		}
+	}
+	const then = "&as_of=2021-02-01T00:00:00Z"
+	if status, answer := call(t, http.MethodGet, list+then, ""); status != http.StatusOK || answer != `{"clients":[]}` {
+		t.Errorf("before the practice was there: %d %s", status, answer)
+	}
+	_, err = pgtest.PoolAs(t, c.DatabaseURL, "").Exec(t.Context(), `INSERT INTO decisions (id, at, subject_type, subject_id, action, resource_type, resource_id, allow, code, bases, release, body)
+		SELECT gen_random_uuid(), at, 'user', 'practitioner-1', 'chart.open', 'client', 'client-1', true, 'assigned', '{assigned}', 'sha256:older', '' FROM unnest('{2021-01-01Z,2021-03-01Z}'::timestamptz[]) at`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, answer := call(t, http.MethodGet, list+then, ""); status != http.StatusServiceUnavailable || !strings.Contains(answer, "sha256:older, came with another version of the program") {
+		t.Errorf("%d %s", status, answer)
+	}
+}
