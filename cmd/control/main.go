@@ -26,6 +26,7 @@ type config struct {
 	halves.Tokens
 	halves.Notices
 	halves.Signing
+	Development bool `env:"CHARTGATE_DEVELOPMENT" help:"Take a database that may lose what it has committed (fsync = off): for development only."`
 }
 
 func (c config) faults(secrets halves.Secrets) error {
@@ -66,6 +67,7 @@ func (c config) run(ctx context.Context, log *slog.Logger, secrets halves.Secret
 		DatabaseURL: secrets.DatabaseURL,
 		APIKey:      secrets.APIKey, KeyScopes: scopes(), Tokens: c.Tokens, Engine: engine, Log: log,
 		Notices: c.Notices, NoticeSecret: secrets.NoticeSecret, Signer: signer, PolicyKeys: keys,
+		Durable: !c.Development,
 	})
 	if err != nil {
 		return err

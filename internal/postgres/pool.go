@@ -32,6 +32,7 @@ func Open(ctx context.Context, url, role string, maxConns int32) (*pgxpool.Pool,
 	if maxConns > 0 {
 		config.MaxConns = maxConns
 	}
+	durable(config.ConnConfig)
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "chartgate"
 	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "30s"
@@ -64,10 +65,11 @@ const attempts = 5
 // InTx runs work in one READ COMMITTED transaction and commits it. It begins
 // again when Postgres chose this transaction as a deadlock's victim, so work
 // must keep its effects inside tx. Work's own error rolls back and is returned
-// as it is.
+// as it is. ErrMayBeLost says that it committed, and that a failover could
+// still lose it.
 func InTx(ctx context.Context, pool *pgxpool.Pool, work func(tx pgx.Tx) error) error {
 	for i := 1; ; i++ {
-		err := pgx.BeginFunc(ctx, pool, work)
+		err := commitOnce(ctx, pool, work)
 		var failed *pgconn.PgError
 		if i < attempts && errors.As(err, &failed) && (failed.Code == "40001" || failed.Code == "40P01") {
 			continue

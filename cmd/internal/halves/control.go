@@ -37,6 +37,15 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 	if err := postgres.CheckSchema(ctx, pool); err != nil {
 		return half, err
 	}
+	probes := checks(pool, nil)
+	switch err := postgres.CheckDurable(ctx, pool); {
+	case c.Durable && err != nil:
+		return half, err
+	case c.Durable:
+		probes = append(probes, durableCheck(pool)) // it can be set while the server runs
+	case err != nil:
+		c.Log.Warn("not for production", "why", err)
+	}
 	deployment, err := feed.ReadDeployment(ctx, pool)
 	if err != nil {
 		return half, err
@@ -80,7 +89,7 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 		Recorder: record.NewDirect(recordPool),
 		Callers:  callers,
 		Settle:   settle,
-		Checks:   checks(pool, nil),
+		Checks:   probes,
 		Metrics:  web.NewMetrics(),
 		Log:      c.Log,
 

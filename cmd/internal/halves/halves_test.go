@@ -297,3 +297,21 @@ func TestTokensFaults(t *testing.T) {
 		}
 	}
 }
+
+// Control takes no database that may lose what it has committed, unless it is
+// for development (freshness, schedule 8).
+func TestControlNeedsADatabaseThatKeepsWhatItCommits(t *testing.T) {
+	c := config(t)
+	var keeps bool
+	if err := pgtest.PoolAs(t, c.DatabaseURL, "").QueryRow(t.Context(), `SELECT current_setting('fsync') = 'on'`).Scan(&keeps); err != nil {
+		t.Fatal(err)
+	}
+	c.Durable = true
+	half, err := halves.Control(t.Context(), c)
+	if (err == nil) != keeps || (err != nil && !strings.Contains(err.Error(), "fsync")) {
+		t.Errorf("fsync is on: %v; control says %v", keeps, err)
+	}
+	if half != nil {
+		half.Close()
+	}
+}

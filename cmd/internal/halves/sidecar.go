@@ -39,6 +39,9 @@ type Config struct {
 	Signer       *release.Signer
 	SingleSigner bool
 
+	// Durable makes control refuse a database that may lose what it committed.
+	Durable bool
+
 	// Of the sidecar: where decisions wait for Postgres, in a folder that no
 	// other process uses, and how much of them the loss of the host may cost.
 	SpoolDir  string

@@ -113,6 +113,11 @@ func checks(pool *pgxpool.Pool, cache redis.UniversalClient) []web.Check {
 	return list
 }
 
+// durableCheck holds while the database keeps what it commits.
+func durableCheck(pool *pgxpool.Pool) web.Check {
+	return web.Check{Name: "durable", Hint: "the database may lose what it has committed", Probe: func(ctx context.Context) error { return postgres.CheckDurable(ctx, pool) }}
+}
+
 // leaseCheck holds while memory may be used: the change feed is followed.
 func leaseCheck(f *feed.Follower) web.Check {
 	return web.Check{Name: "lease", Hint: "the change feed cannot be followed; facts come from Postgres", Probe: func(context.Context) error {

@@ -170,7 +170,7 @@ func (f *fleet) stopRedis() {
 func (f *fleet) run(t testing.TB, name, databaseURL, redisURL string) *process {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(f.dir, name), "--addr", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), "DATABASE_URL="+databaseURL, "REDIS_URL="+redisURL, "CHARTGATE_API_KEY="+apiKey,
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+databaseURL, "REDIS_URL="+redisURL, "CHARTGATE_API_KEY="+apiKey, "CHARTGATE_DEVELOPMENT=true",
 		"CHARTGATE_SPOOL_DIR="+filepath.Join(f.dir, "spool-"+name+"-"+filepath.Base(filepath.Dir(strings.TrimPrefix(redisURL, "unix://")))))
 	errors, err := cmd.StderrPipe()
 	if err != nil {
