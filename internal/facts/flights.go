@@ -26,14 +26,13 @@ type flight struct {
 // readLimit bounds a shared read, which no caller's context ends.
 const readLimit = 2 * time.Second
 
-// share runs read, or waits for one that is on its way and young enough.
-func (f *flights) share(ctx context.Context, follower *feed.Follower, a ask, read func(context.Context) (loaded, error)) (loaded, bool, error) {
+// share runs read, or waits for one that is on its way and began after since.
+func (f *flights) share(ctx context.Context, follower *feed.Follower, a ask, since time.Duration, read func(context.Context) (loaded, error)) (loaded, bool, error) {
 	f.mu.Lock()
-	now := follower.Now()
 	own, ok := f.running[a]
-	joined := ok && now-own.began < follower.Lease()
+	joined := ok && own.began > since
 	if !joined {
-		own = &flight{began: now, done: make(chan struct{})}
+		own = &flight{began: follower.Now(), done: make(chan struct{})}
 		f.running[a] = own
 		go f.fly(context.WithoutCancel(ctx), a, own, read)
 	}

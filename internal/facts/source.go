@@ -91,6 +91,10 @@ func (s *Source) Facts(ctx context.Context, r authz.Request) (authz.Facts, error
 	}
 	// The lease is taken before anything that it vouches for is read.
 	now, state := s.follower.Moment()
+	since := now - s.follower.Lease() // what began later has seen all that this question must know
+	if r.Context.MinRevision != "" {
+		since = now - 1 // and what its token names was there when it came
+	}
 	a := askOf(r)
 	if state != nil && state.Snapshot.AtLeast(wanted) {
 		if k, ok := s.remembered(&a, state); ok {
@@ -98,7 +102,7 @@ func (s *Source) Facts(ctx context.Context, r authz.Request) (authz.Facts, error
 			return s.asOf(k, state, now), nil
 		}
 	}
-	l, err := s.read(ctx, a, state, wanted)
+	l, err := s.read(ctx, a, state, wanted, since)
 	if err != nil {
 		s.counts.Failed.Add(1)
 		return authz.Facts{}, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
@@ -211,10 +215,11 @@ func together(used []*remembered, poll uint64) bool {
 	return covered || oneRead
 }
 
-// read brings the facts of a from Redis or Postgres and remembers them.
-func (s *Source) read(ctx context.Context, a ask, state *feed.State, wanted feed.Snapshot) (loaded, error) {
+// read brings the facts of a from Redis or Postgres and remembers them. It may
+// share another's read that began after since.
+func (s *Source) read(ctx context.Context, a ask, state *feed.State, wanted feed.Snapshot, since time.Duration) (loaded, error) {
 	a = a.clone()
-	if a.nothing() && state != nil {
+	if a.nothing() && state != nil && state.Snapshot.AtLeast(wanted) {
 		return loadedAt(known{}, state), nil
 	}
 	if state != nil && s.cache != nil {
@@ -227,7 +232,7 @@ func (s *Source) read(ctx context.Context, a ask, state *feed.State, wanted feed
 			s.counts.Stale.Add(1)
 		}
 	}
-	l, joined, err := s.flights.share(ctx, s.follower, a, func(ctx context.Context) (loaded, error) {
+	l, joined, err := s.flights.share(ctx, s.follower, a, since, func(ctx context.Context) (loaded, error) {
 		began, from := s.follower.Live(), s.follower.Now()
 		l, err := load(ctx, s.pool, a)
 		if err != nil {

@@ -399,6 +399,20 @@ func TestMinRevision(t *testing.T) {
 	if _, err := b.source.Facts(t.Context(), r); err != nil {
 		t.Errorf("a token that was given out: %v", err)
 	}
+	// A token that is newer than the last poll, asked about at once: nothing has
+	// to be known for the second, and it is no answer all the same until then.
+	b.exec(t, `UPDATE clients SET assigned = 'b1' WHERE id = 'c1'`)
+	token, err := b.d.Revision(t.Context(), b.owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Context.MinRevision = token
+	if f, err := b.source.Facts(t.Context(), r); err != nil || f.Client.Assigned != "b1" {
+		t.Errorf("facts older than the token, or %v", err)
+	}
+	if f, err := b.source.Facts(t.Context(), authz.Request{Context: r.Context}); err != nil || f.Revision == "" {
+		t.Errorf("of nothing, at a token that is newer than the last poll: %v", err)
+	}
 	future := feed.Snapshot{}
 	var text string
 	if err := b.owner.QueryRow(t.Context(), `SELECT pg_current_snapshot()::text`).Scan(&text); err != nil {
@@ -408,7 +422,7 @@ func TestMinRevision(t *testing.T) {
 	if _, err := fmt.Sscanf(text, "%d:%d:", &xmin, &xmax); err != nil {
 		t.Fatal(err)
 	}
-	future, err := feed.ParseSnapshot(fmt.Sprintf("%d:%d:", xmax+1000, xmax+1000))
+	future, err = feed.ParseSnapshot(fmt.Sprintf("%d:%d:", xmax+1000, xmax+1000))
 	if err != nil {
 		t.Fatal(err)
 	}
