@@ -180,7 +180,8 @@ func (c *runCommand) prepare(ctx context.Context, databaseURL string) (hasDemo b
 	if err != nil {
 		return false, fmt.Errorf("demo: %w", err)
 	}
-	if _, err := roster.Load(ctx, pool, files, roster.Options{Actor: "demo"}); err != nil {
+	atOnce := func(context.Context) error { return nil } // nobody had anything in an empty database that could be taken
+	if _, err := roster.Load(ctx, pool, files, roster.Options{Actor: "demo", Settle: atOnce}); err != nil {
 		return false, fmt.Errorf("demo: %w", err)
 	}
 	return true, nil

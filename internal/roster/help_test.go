@@ -2,6 +2,7 @@ package roster_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -34,10 +35,13 @@ func folder(t testing.TB, nameAndContent ...string) []roster.File {
 	return files
 }
 
+// atOnce is for imports that no sidecar hears of.
+func atOnce(context.Context) error { return nil }
+
 // load imports files that must be right.
 func load(t testing.TB, pool *pgxpool.Pool, files []roster.File) roster.Report {
 	t.Helper()
-	report, err := roster.Load(t.Context(), pool, files, roster.Options{Actor: actor})
+	report, err := roster.Load(t.Context(), pool, files, roster.Options{Actor: actor, Settle: atOnce})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +51,7 @@ func load(t testing.TB, pool *pgxpool.Pool, files []roster.File) roster.Report {
 // refused imports files that must be wrong, and returns what is wrong.
 func refused(t testing.TB, pool *pgxpool.Pool, files []roster.File) *roster.Rejected {
 	t.Helper()
-	report, err := roster.Load(t.Context(), pool, files, roster.Options{Actor: actor})
+	report, err := roster.Load(t.Context(), pool, files, roster.Options{Actor: actor, Settle: atOnce})
 	var rejected *roster.Rejected
 	if !errors.As(err, &rejected) {
 		t.Fatalf("want a *Rejected, got %v, %+v", err, report)

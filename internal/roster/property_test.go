@@ -39,7 +39,7 @@ func TestImportAgainChangesNothing(t *testing.T) {
 		if _, err := second.Exec(t.Context(), wipe); err != nil {
 			rt.Fatal(err)
 		}
-		report, err := roster.Load(t.Context(), first, drawFiles(rt, t, rosterRows, "first"), roster.Options{Actor: actor})
+		report, err := roster.Load(t.Context(), first, drawFiles(rt, t, rosterRows, "first"), roster.Options{Actor: actor, Settle: atOnce})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -48,14 +48,14 @@ func TestImportAgainChangesNothing(t *testing.T) {
 				rt.Fatalf("%s: %+v, want %+v", kind, counts, want)
 			}
 		}
-		if _, err := roster.Load(t.Context(), second, drawFiles(rt, t, rosterRows, "second"), roster.Options{Actor: actor}); err != nil {
+		if _, err := roster.Load(t.Context(), second, drawFiles(rt, t, rosterRows, "second"), roster.Options{Actor: actor, Settle: atOnce}); err != nil {
 			rt.Fatal(err)
 		}
 		if diff := cmp.Diff(facts(t, first), facts(t, second)); diff != "" {
 			rt.Fatalf("the same roster in another form gives other facts:\n%s", diff)
 		}
 		before := written(t, first)
-		again, err := roster.Load(t.Context(), first, drawFiles(rt, t, rosterRows, "again"), roster.Options{Actor: "operator-2"})
+		again, err := roster.Load(t.Context(), first, drawFiles(rt, t, rosterRows, "again"), roster.Options{Actor: "operator-2", Settle: atOnce})
 		if err != nil {
 			rt.Fatal(err)
 		}
