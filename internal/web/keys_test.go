@@ -62,6 +62,35 @@ func TestKeysAreMadeUsedAndRevoked(t *testing.T) {
 	}
 }
 
+// A key that was revoked while the machine was suspended is not taken after it,
+// although Go's own clock stood still (freshness, schedule 9).
+func TestASuspendEndsWhatIsRememberedOfAKey(t *testing.T) {
+	pool := pgtest.Pool(t)
+	var clock time.Duration
+	store := NewKeyStore(pool).CountBy(func() time.Duration { return clock })
+	_, key, err := store.Make(t.Context(), NewKey{Scopes: []string{ScopeAsk}, AllPractices: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Identify(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE api_keys SET revoked_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	clock += keyLease - 1
+	if _, err := store.Identify(t.Context(), key); err != nil || store.recall(key) == nil {
+		t.Errorf("within the time for which it is remembered: %v", err)
+	}
+	clock++
+	if caller := store.recall(key); caller != nil {
+		t.Errorf("recalled after the suspend: %+v", caller)
+	}
+	if caller, err := store.Identify(t.Context(), key); !errors.Is(err, errUnknownCaller) {
+		t.Errorf("after the suspend: %+v, %v", caller, err)
+	}
+}
+
 func TestSecretsAreNotStored(t *testing.T) {
 	pool := pgtest.Pool(t)
 	_, key, err := NewKeyStore(pool).Make(t.Context(), NewKey{Scopes: []string{ScopeAsk}, AllPractices: true})

@@ -76,7 +76,7 @@ func (h *Half) openRedis(c Config) (redis.UniversalClient, error) {
 // openCallers says whose credentials hold: the static key, keys that were made
 // by `chartgate key`, and JWTs.
 func (h *Half) openCallers(c Config, pool *pgxpool.Pool) (*web.Authenticator, error) {
-	callers := &web.Authenticator{Keys: web.NewKeyStore(pool)}
+	callers := &web.Authenticator{Keys: web.NewKeyStore(pool).CountBy(feed.BootTime)}
 	if c.APIKey != "" {
 		key, err := web.NewStaticKey(c.APIKey, web.Caller{Scopes: c.KeyScopes, AllPractices: true})
 		if err != nil {
