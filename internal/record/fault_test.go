@@ -44,10 +44,13 @@ func TestFullDiskRefusesAndRecovers(t *testing.T) {
 		if refused == 0 {
 			t.Errorf("with %d bytes left nothing was refused", room)
 		}
+		if err := spool.Check(); err == nil {
+			t.Errorf("with %d bytes left the spool calls itself open", room)
+		}
+		faults.Now(func(f *record.Faults) { f.Room = -1 })
 		if err := spool.Check(); err != nil {
 			t.Errorf("a full disk closed the spool for good: %v", err)
 		}
-		faults.Now(func(f *record.Faults) { f.Room = -1 })
 		ids = append(ids, put(t, spool, 2)...)
 		ship(t, spool, s.sidecar)
 		s.wantExactly(ids)
@@ -148,9 +151,15 @@ func TestFullSpoolRefuses(t *testing.T) {
 	if !errors.Is(refused, authz.ErrUnavailable) || len(ids) < 10 || len(ids) > 40 {
 		t.Errorf("after %d decisions: %v", len(ids), refused)
 	}
+	if err := spool.Check(); err == nil {
+		t.Error("a spool that is full calls itself open")
+	}
 	shipper := record.NewShipper(spool, s.sidecar)
 	if err := shipper.Drain(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if err := spool.Check(); err != nil {
+		t.Errorf("a spool that was emptied: %v", err)
 	}
 	ids = append(ids, put(t, spool, 4)...)
 	if err := shipper.Drain(t.Context()); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"chartgate/internal/authz"
@@ -47,7 +48,8 @@ type Spool struct {
 	part    string    // folder of this process's records
 	old     []oldPart // what earlier processes left, oldest first
 	stats   Stats
-	wake    chan struct{} // something was written
+	wake    chan struct{}         // something was written
+	short   atomic.Pointer[error] // why a group could not be written, until one could again
 	syncer  sync.WaitGroup
 	ended   chan struct{}
 
@@ -195,13 +197,6 @@ func oldParts(folder string, id uuid.UUID, log *slog.Logger) ([]oldPart, error) 
 
 // Stats returns the spool's counters.
 func (s *Spool) Stats() *Stats { return &s.stats }
-
-// Check says why nothing can be recorded, or nil. Readiness asks it.
-func (s *Spool) Check() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refusal(0)
-}
 
 // encoders hold the bodies of calls on their way.
 var encoders = sync.Pool{New: func() any { return new(encoder) }}

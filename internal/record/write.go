@@ -35,13 +35,13 @@ func (s *Spool) write(g *pending) error {
 	}
 	if s.at.offset > segmentSize && s.at.offset+int64(len(g.b)) > s.options.SegmentBytes {
 		if err := s.roll(); err != nil {
-			return err
+			return s.noRoom(err)
 		}
 	}
 	sealGroup(g.b, groupDecisions, g.count, s.next)
 	b, added := s.withSettings(g)
 	if err := s.put(b); err != nil {
-		return err
+		return s.noRoom(err)
 	}
 	for _, text := range added {
 		s.known[text.digest] = true
