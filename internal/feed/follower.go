@@ -70,6 +70,7 @@ type Follower struct {
 	listeners  []Listener
 	window     *window
 
+	missed  bool // polls only: changes may have been made that the feed does not tell
 	state   atomic.Pointer[State]
 	started atomic.Uint64 // polls begun
 	failure atomic.Pointer[string]
@@ -181,6 +182,10 @@ func (f *Follower) failed(ctx context.Context, err error) {
 // history of the database than the one that answers now.
 var errOtherHistory = errors.New("the database is another one, or went back")
 
+// errUnfed is a feed that may not tell of every change. What is remembered is
+// dropped once it can be followed again.
+var errUnfed = errors.New("poll the feed")
+
 // Poll asks once and applies what it hears. The state is published only after
 // every listener has applied the news, and counts from before the poll began.
 func (f *Follower) Poll(ctx context.Context) error {
@@ -194,6 +199,10 @@ func (f *Follower) Poll(ctx context.Context) error {
 		previous = last.Snapshot
 	}
 	answer, err := f.ask(ctx, previous)
+	if errors.Is(err, errUnfed) {
+		f.missed = true
+		f.state.Store(nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -203,7 +212,7 @@ func (f *Follower) Poll(ctx context.Context) error {
 	whole := !answer.tooMany // whether the touches are all that happened since the last poll
 	switch {
 	case last == nil:
-		news.All = true
+		news.All, whole = true, whole && !f.missed
 	case last.Identity != next.Identity, !next.Snapshot.AtLeast(last.Snapshot):
 		f.state.Store(nil) // the lease ends before anything else
 		news.All, whole = true, false
@@ -227,6 +236,7 @@ func (f *Follower) Poll(ctx context.Context) error {
 	}
 	f.state.Store(next)
 	f.failure.Store(nil)
+	f.missed = false
 	if err != nil {
 		slog.WarnContext(ctx, "everything remembered was dropped", "error", err)
 	}
@@ -257,10 +267,10 @@ func (f *Follower) ask(ctx context.Context, last Snapshot) (answer, error) {
 		return answer{}, fmt.Errorf("poll the feed: %w", err)
 	}
 	if recovering {
-		return answer{}, errors.New("poll the feed: the database is a replica; facts are read from the primary only")
+		return answer{}, fmt.Errorf("%w: the database is a replica; facts are read from the primary only", errUnfed)
 	}
 	if triggers != feedTriggers {
-		return answer{}, fmt.Errorf("poll the feed: %d of %d triggers stand; run 'chartgate migrate', and look who disabled them", triggers, feedTriggers)
+		return answer{}, fmt.Errorf("%w: %d of %d triggers stand; run 'chartgate migrate', and look who disabled them", errUnfed, triggers, feedTriggers)
 	}
 	if out.snapshot, err = ParseSnapshot(snapshot); err != nil {
 		return answer{}, fmt.Errorf("poll the feed: %w", err)
