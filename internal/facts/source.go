@@ -25,6 +25,7 @@ type Source struct {
 	flights    flights
 	clock      steadyClock
 	counts     Counts
+	took       func(layer string, d time.Duration)
 }
 
 // Counts says where facts came from since the start.
@@ -48,6 +49,9 @@ type Options struct {
 	Feed     feed.Options
 	// Listeners hear of changes after memory did, in the same poll.
 	Listeners []feed.Listener
+	// Took hears how long facts took that were not in memory, by where they came
+	// from: "redis" or "postgres". May be nil.
+	Took func(layer string, d time.Duration)
 }
 
 // NewSource returns a Source over the primary database. Facts are read through
@@ -61,7 +65,10 @@ func NewSource(pool, follow *pgxpool.Pool, d *feed.Deployment, o Options) (*Sour
 	if err != nil {
 		return nil, fmt.Errorf("memory for facts: %w", err)
 	}
-	s := &Source{pool: pool, deployment: d, memory: m}
+	s := &Source{pool: pool, deployment: d, memory: m, took: o.Took}
+	if s.took == nil {
+		s.took = func(string, time.Duration) {}
+	}
 	if s.follower, err = feed.NewFollower(follow, d, o.Feed, append([]feed.Listener{m.apply}, o.Listeners...)...); err != nil {
 		return nil, err
 	}
@@ -222,11 +229,13 @@ func (s *Source) read(ctx context.Context, a ask, state *feed.State, wanted feed
 	if a.nothing() && state != nil && state.Snapshot.AtLeast(wanted) {
 		return loadedAt(known{}, state), nil
 	}
+	began := s.follower.Now()
 	if state != nil && s.cache != nil {
 		if k, at, ok := s.cache.get(ctx, a, state.Identity); ok {
 			if state.Snapshot.AtLeast(wanted) && s.follower.Unchanged(state, at, k.keys(a)) {
 				s.counts.Redis.Add(1)
 				s.remember(a, k, state)
+				s.took("redis", s.follower.Now()-began)
 				return loadedAt(k, state), nil
 			}
 			s.counts.Stale.Add(1)
@@ -251,6 +260,7 @@ func (s *Source) read(ctx context.Context, a ask, state *feed.State, wanted feed
 	if joined {
 		s.counts.Shared.Add(1)
 	}
+	s.took("postgres", s.follower.Now()-began)
 	return l, err
 }
 

@@ -1,6 +1,8 @@
 package halves
 
 import (
+	"time"
+
 	"chartgate/internal/compile"
 	"chartgate/internal/facts"
 	"chartgate/internal/pdp"
@@ -53,6 +55,22 @@ func registerSidecar(registry *prometheus.Registry, source *facts.Source, spool 
 	counter("decisions_recorded_total", "Decisions put on record.", nil, func() float64 { return float64(s.Recorded.Load()) })
 	counter("decisions_lost_total", "Decisions that were on record and cannot be found any more: must stay 0.", nil, func() float64 { return float64(s.Lost.Load()) })
 	counter("record_refused_total", "Calls that were refused because their decisions could not be put on record.", nil, func() float64 { return float64(s.Refused.Load()) })
+}
+
+// factTimes shows how long facts took that were not in memory. Those that were
+// are in the part "facts" of decisions.
+func factTimes(registry *prometheus.Registry) func(layer string, d time.Duration) {
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "chartgate_facts_seconds",
+		Help:    "How long the facts of decisions took that were not in memory, by where they came from, with what was tried before.",
+		Buckets: []float64{1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1, 2.5},
+	}, []string{"layer"})
+	registry.MustRegister(seconds)
+	layers := map[string]prometheus.Observer{}
+	for _, layer := range []string{"redis", "postgres"} {
+		layers[layer] = seconds.WithLabelValues(layer)
+	}
+	return func(layer string, d time.Duration) { layers[layer].Observe(d.Seconds()) }
 }
 
 // registerEngine says who decides: the compiled policy or OPA, and whether the

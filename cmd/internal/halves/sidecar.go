@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/redis/go-redis/v9"
 
 	"chartgate/internal/facts"
 	"chartgate/internal/feed"
@@ -93,7 +92,9 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
-	source, releases, err := half.openFacts(ctx, c, pool, deployment, cache, recorder.ID())
+	metrics := web.NewMetrics()
+	source, releases, err := half.openFacts(ctx, c, pool, deployment, recorder.ID(),
+		facts.Options{Redis: cache, MaxBytes: c.MemoryBytes, Took: factTimes(metrics.Registry)})
 	if err != nil {
 		return half, err
 	}
@@ -101,7 +102,6 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
-	metrics := web.NewMetrics()
 	all := append(checks(pool, cache), leaseCheck(source.Follower()), recordCheck(recorder))
 	var decides *pdp.PDP
 	if releases == nil {
@@ -134,7 +134,7 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 
 // openFacts makes what knows the facts and follows their changes, and what
 // follows the releases of the policy, unless that is fixed: then it is nil.
-func (h *Half) openFacts(ctx context.Context, c Config, pool *pgxpool.Pool, d *feed.Deployment, cache redis.UniversalClient, sidecar string) (*facts.Source, *pdp.Releases, error) {
+func (h *Half) openFacts(ctx context.Context, c Config, pool *pgxpool.Pool, d *feed.Deployment, sidecar string, o facts.Options) (*facts.Source, *pdp.Releases, error) {
 	follow, err := h.openPool(ctx, c, postgres.RoleSidecar, followConnections)
 	if err != nil {
 		return nil, nil, err
@@ -151,11 +151,10 @@ func (h *Half) openFacts(ctx context.Context, c Config, pool *pgxpool.Pool, d *f
 	if err != nil {
 		return nil, nil, err
 	}
-	var listeners []feed.Listener
 	if releases != nil {
-		listeners = append(listeners, releases.Hear)
+		o.Listeners = append(o.Listeners, releases.Hear)
 	}
-	source, err = facts.NewSource(pool, follow, d, facts.Options{Redis: cache, MaxBytes: c.MemoryBytes, Listeners: listeners})
+	source, err = facts.NewSource(pool, follow, d, o)
 	if err != nil {
 		return nil, nil, err
 	}
