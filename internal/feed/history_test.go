@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"chartgate/internal/feed"
 	"chartgate/internal/postgres"
@@ -107,5 +108,46 @@ func TestFactTablesAreWhole(t *testing.T) {
 	var count int
 	if err := owner.QueryRow(t.Context(), `SELECT count(DISTINCT tgrelid) FROM pg_trigger WHERE tgname = 'fed_truncate' AND tgenabled = 'A'`).Scan(&count); err != nil || count != 6 {
 		t.Errorf("%d tables tell of a TRUNCATE, %v", count, err)
+	}
+}
+
+// Schedule 3: a poll counts from before it was sent, and is published only after
+// its evictions: what it says of the lease never outlives what it knows.
+func TestAPollCountsFromBeforeItAndIsPublishedAfterItsEvictions(t *testing.T) {
+	pool := pgtest.Pool(t)
+	d, err := feed.ReadDeployment(t.Context(), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var readings time.Duration // of a clock on which every reading takes a nanosecond
+	clock := func() time.Duration { readings++; return readings }
+	var f *feed.Follower
+	var heard []feed.News
+	f, err = feed.NewFollower(pool, d, feed.Options{Clock: clock}, func(_ context.Context, news feed.News) error {
+		if live := f.Live(); live != nil && live.Number >= news.Number {
+			t.Errorf("poll %d is published before its news were applied", news.Number)
+		}
+		heard = append(heard, news)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		before := readings
+		if err := f.Poll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s := heard[len(heard)-1].State
+		if s.Began != before+1 || s.Ended <= s.Began {
+			t.Errorf("the poll began at %d and ended at %d of the clock; it was called at %d", s.Began, s.Ended, before)
+		}
+		if f.Live() != s {
+			t.Error("what is published is not what the listeners were told")
+		}
+		now := readings
+		if lower, upper := s.Bounds(now); !lower.Equal(s.Primary.Add(now-s.Ended)) || !upper.Equal(s.Primary.Add(now-s.Began)) {
+			t.Errorf("schedule 6: the primary's clock stands between %v and %v, it stood at %v", lower, upper, s.Primary)
+		}
 	}
 }
