@@ -11,6 +11,7 @@ import (
 
 	"chartgate/internal/authz"
 	"chartgate/internal/compile"
+	"chartgate/internal/pdp/policytest"
 	"chartgate/internal/web"
 )
 
@@ -190,7 +191,7 @@ func TestWhoMaySeeLists(t *testing.T) {
 // Who may see the list of another, and may not list a client himself, is not
 // shown it there. The shipped policy has nobody like that: this one has.
 func TestListsShowOnlyWhatTheActorMayListHimself(t *testing.T) {
-	policy, err := compiled(func(roles map[string]any) {
+	policy, err := policytest.Compiled(func(roles map[string]any) {
 		admin := roles["administrator"].(map[string]any)
 		admin["always"] = slices.DeleteFunc(slices.Clone(admin["always"].([]any)), func(a any) bool { return a == "client.list" })
 	})
@@ -266,7 +267,7 @@ func TestListsAreOnRecord(t *testing.T) {
 
 // Complete or an error: a policy that is not compiled makes no list, and says so.
 func TestNoListsWithoutTheCompiledPolicy(t *testing.T) {
-	compiled, err := engine()
+	compiled, err := policytest.Shipped()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"chartgate/internal/facts"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
+	"chartgate/internal/pdp/policytest"
 	"chartgate/internal/release"
 	"chartgate/internal/search"
 	"chartgate/internal/web"
@@ -28,7 +29,7 @@ import (
 func pastDesk(t *testing.T, edit func(*release.Options)) *desk {
 	t.Helper()
 	d, _ := policyDesk(t, func(o *Options) {
-		policy, err := engine()
+		policy, err := policytest.Shipped()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +235,7 @@ func TestRule117ListsByThePolicyOfThen(t *testing.T) {
 	}
 	d := pastDesk(t, func(o *release.Options) { o.Signer = signer })
 	staff := d.as("admin-1")
-	builtIn, err := engine()
+	builtIn, err := policytest.Shipped()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +412,7 @@ func TestRule117RefusesWhatCannotBeHad(t *testing.T) {
 	// Another control on the same database, which has nothing compiled yet.
 	control := func(edit func(*release.Options)) *desk {
 		t.Helper()
-		policy, err := engine()
+		policy, err := policytest.Shipped()
 		if err != nil {
 			t.Fatal(err)
 		}

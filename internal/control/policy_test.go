@@ -11,6 +11,7 @@ import (
 
 	"chartgate/bundles"
 	"chartgate/internal/feed"
+	"chartgate/internal/pdp/policytest"
 	"chartgate/internal/release"
 	"chartgate/internal/web"
 
@@ -37,7 +38,7 @@ func policyDesk(t *testing.T, edits ...func(*Options)) (*desk, *release.Signer) 
 		return release.Found{Outcome: release.Passed, Summary: "looked"}, nil
 	}
 	d := setup(t, append([]func(*Options){func(o *Options) {
-		policy, err := engine()
+		policy, err := policytest.Shipped()
 		if err != nil {
 			t.Fatal(err)
 		}

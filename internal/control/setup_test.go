@@ -7,16 +7,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"chartgate/bundles"
-	"chartgate/internal/compile"
 	"chartgate/internal/feed"
-	"chartgate/internal/pdp"
+	"chartgate/internal/pdp/policytest"
 	"chartgate/internal/postgres"
 	"chartgate/internal/postgres/pgtest"
 	"chartgate/internal/record"
@@ -66,28 +64,6 @@ type desk struct {
 	actor   string
 }
 
-var engine = sync.OnceValues(func() (*pdp.Engine, error) { return compiled(func(map[string]any) {}) })
-
-// compiled is the shipped policy with an edited table of roles, and its program,
-// which package compile certifies.
-func compiled(edit func(roles map[string]any)) (*pdp.Engine, error) {
-	b, err := pdp.ReadFolder(os.DirFS("../../policies"))
-	if err != nil {
-		return nil, err
-	}
-	edit(b.Data["tables"].(map[string]any)["roles"].(map[string]any))
-	e, err := pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
-	if err != nil {
-		return nil, err
-	}
-	formulas, err := compile.Compile(context.Background(), e.Source())
-	if err != nil {
-		return nil, err
-	}
-	e.Attach(compile.Assemble(formulas))
-	return e, nil
-}
-
 // setup starts control with edits to its options.
 func setup(t *testing.T, edits ...func(*Options)) *desk {
 	t.Helper()
@@ -97,7 +73,7 @@ func setup(t *testing.T, edits ...func(*Options)) *desk {
 	if _, err := db.Exec(t.Context(), seed); err != nil {
 		t.Fatal(err)
 	}
-	policy, err := engine()
+	policy, err := policytest.Shipped()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 func (b *bench) atDecision(actor string) (there <-chan struct{}, goOn func()) {
 	reached, release := make(chan struct{}), make(chan struct{})
 	var stop, resume sync.Once
-	b.authority.decided = func(r authz.Request) {
+	b.authority.Decided = func(r authz.Request) {
 		if r.Subject.ID == actor {
 			stop.Do(func() { close(reached); <-release })
 		}

@@ -1,9 +1,7 @@
 package grants
 
 import (
-	"context"
 	"errors"
-	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -14,6 +12,7 @@ import (
 	"chartgate/internal/facts"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
+	"chartgate/internal/pdp/policytest"
 	"chartgate/internal/postgres"
 	"chartgate/internal/postgres/pgtest"
 
@@ -52,16 +51,10 @@ type bench struct {
 	*Service
 	t         *testing.T
 	db        *pgxpool.Pool // as the owner: raw SQL
-	authority *policyAuthority
+	authority *policytest.Authority
 }
 
-var engine = sync.OnceValues(func() (*pdp.Engine, error) {
-	b, err := pdp.ReadFolder(os.DirFS("../../policies"))
-	if err != nil {
-		return nil, err
-	}
-	return pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
-})
+var engine = sync.OnceValues(func() (*pdp.Engine, error) { return policytest.Interpreted(nil) })
 
 func setup(t *testing.T) *bench {
 	t.Helper()
@@ -80,31 +73,8 @@ func setup(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority := &policyAuthority{engine: policy, deployment: deployment}
+	authority := &policytest.Authority{Engine: policy, Deployment: deployment}
 	return &bench{Service: New(control, authority, policy), t: t, db: db, authority: authority}
-}
-
-// policyAuthority asks the real policy on facts of the transaction. Decided,
-// if set, is called between the decision and the change.
-type policyAuthority struct {
-	engine     *pdp.Engine
-	deployment *feed.Deployment
-	decided    func(r authz.Request)
-}
-
-func (p *policyAuthority) May(ctx context.Context, tx pgx.Tx, r authz.Request) (authz.Verdict, error) {
-	v := authz.NewVerdict(r, p.engine.Revision(), "")
-	var err error
-	if v.Facts, err = facts.Load(ctx, tx, p.deployment, r); err != nil {
-		return v, err
-	}
-	if v.Exact, err = p.engine.Evaluate(ctx, v.Request, v.Facts); err != nil {
-		return v, err
-	}
-	if p.decided != nil {
-		p.decided(r)
-	}
-	return v, nil
 }
 
 func user(id string) authz.Subject { return authz.Subject{Type: authz.SubjectUser, ID: id} }
@@ -132,11 +102,11 @@ func (b *bench) count(sql string, args ...any) int {
 func (b *bench) bases(who, action, client string) []string {
 	b.t.Helper()
 	r := authz.Request{Subject: user(who), Action: action, Resource: authz.Resource{Type: authz.ResourceClient, ID: client}}
-	f, err := facts.Load(b.t.Context(), b.db, b.authority.deployment, r)
+	f, err := facts.Load(b.t.Context(), b.db, b.authority.Deployment, r)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	d, err := b.authority.engine.Evaluate(b.t.Context(), r, f)
+	d, err := b.authority.Engine.Evaluate(b.t.Context(), r, f)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -29,12 +29,12 @@ func (w *world) bases(r *rapid.T) map[string]string {
 	for _, who := range []string{"practitioner-1", "practitioner-2", "practitioner-full"} {
 		for _, client := range w.clients {
 			q := authz.Request{Subject: user(who), Resource: authz.Resource{Type: "client", ID: client}}
-			f, err := facts.Load(w.t.Context(), w.db, w.authority.deployment, q)
+			f, err := facts.Load(w.t.Context(), w.db, w.authority.Deployment, q)
 			if err != nil {
 				r.Fatal(err)
 			}
 			for _, q.Action = range staffActions {
-				d, err := w.authority.engine.Evaluate(w.t.Context(), q, f)
+				d, err := w.authority.Engine.Evaluate(w.t.Context(), q, f)
 				if err != nil {
 					r.Fatal(err)
 				}

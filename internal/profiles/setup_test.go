@@ -1,19 +1,15 @@
 package profiles
 
 import (
-	"context"
 	"errors"
-	"os"
 	"reflect"
 	"slices"
-	"sync"
 	"testing"
 
 	"chartgate/internal/authz"
-	"chartgate/internal/compile"
 	"chartgate/internal/facts"
 	"chartgate/internal/feed"
-	"chartgate/internal/pdp"
+	"chartgate/internal/pdp/policytest"
 	"chartgate/internal/postgres"
 	"chartgate/internal/postgres/pgtest"
 	"chartgate/internal/search"
@@ -51,25 +47,8 @@ type bench struct {
 	t         *testing.T
 	db        *pgxpool.Pool // as the owner: raw SQL
 	control   *pgxpool.Pool // as the service
-	authority *policyAuthority
+	authority *policytest.Authority
 }
-
-var engine = sync.OnceValues(func() (*pdp.Engine, error) {
-	b, err := pdp.ReadFolder(os.DirFS("../../policies"))
-	if err != nil {
-		return nil, err
-	}
-	e, err := pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
-	if err != nil {
-		return nil, err
-	}
-	formulas, err := compile.Compile(context.Background(), e.Source())
-	if err != nil {
-		return nil, err
-	}
-	e.Attach(compile.Assemble(formulas)) // package compile certifies it
-	return e, nil
-})
 
 func setup(t *testing.T) *bench {
 	t.Helper()
@@ -78,7 +57,7 @@ func setup(t *testing.T) *bench {
 	if _, err := db.Exec(t.Context(), seed); err != nil {
 		t.Fatal(err)
 	}
-	policy, err := engine()
+	policy, err := policytest.Shipped()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,29 +66,10 @@ func setup(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority := &policyAuthority{engine: policy, deployment: deployment}
+	authority := &policytest.Authority{Engine: policy, Deployment: deployment}
 	lists := &search.Lists{Pool: control, Deployment: deployment, Authority: authority, Policy: policy}
 	return &bench{Service: New(control, deployment, authority, lists), t: t, db: db, control: control, authority: authority}
 }
-
-// policyAuthority asks the real policy on facts of the transaction.
-type policyAuthority struct {
-	engine     *pdp.Engine
-	deployment *feed.Deployment
-}
-
-func (p *policyAuthority) May(ctx context.Context, tx pgx.Tx, r authz.Request) (authz.Verdict, error) {
-	v := authz.NewVerdict(r, p.engine.Revision(), "")
-	var err error
-	if v.Facts, err = facts.Load(ctx, tx, p.deployment, v.Request); err != nil {
-		return v, err
-	}
-	v.Exact, err = p.engine.Evaluate(ctx, v.Request, v.Facts)
-	return v, err
-}
-
-// Listed is asked to put a list on record: the tests of control see that it is.
-func (p *policyAuthority) Listed(authz.Verdict) {}
 
 func user(id string) authz.Subject   { return authz.Subject{Type: authz.SubjectUser, ID: id} }
 func portal(id string) authz.Subject { return authz.Subject{Type: authz.SubjectPortal, ID: id} }
@@ -151,11 +111,11 @@ func (b *bench) texts(sql string, args ...any) []string {
 // decide asks the policy, as a sidecar does, on what is in the database now.
 func (b *bench) decide(r authz.Request) authz.Decision {
 	b.t.Helper()
-	f, err := facts.Load(b.t.Context(), b.db, b.authority.deployment, r)
+	f, err := facts.Load(b.t.Context(), b.db, b.authority.Deployment, r)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	d, err := b.authority.engine.Evaluate(b.t.Context(), r, f)
+	d, err := b.authority.Engine.Evaluate(b.t.Context(), r, f)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -12,10 +11,10 @@ import (
 	"time"
 
 	"chartgate/internal/authz"
-	"chartgate/internal/compile"
 	"chartgate/internal/facts"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
+	"chartgate/internal/pdp/policytest"
 	"chartgate/internal/postgres"
 	"chartgate/internal/postgres/pgtest"
 	"chartgate/internal/search"
@@ -29,27 +28,14 @@ import (
 // certifies, and one that asks OPA, which is the reference.
 type engines struct{ compiled, reference *pdp.Engine }
 
-var shipped = sync.OnceValues(func() (engines, error) { return enginesOf(func(map[string]any) {}) })
+var shipped = sync.OnceValues(func() (engines, error) { return enginesOf(nil) })
 
 // enginesOf makes engines of the shipped policy with an edited table of roles.
-func enginesOf(edit func(roles map[string]any)) (both engines, err error) {
-	ctx := context.Background()
-	for _, e := range []**pdp.Engine{&both.compiled, &both.reference} {
-		b, err := pdp.ReadFolder(os.DirFS("../../policies"))
-		if err != nil {
-			return both, err
-		}
-		edit(b.Data["tables"].(map[string]any)["roles"].(map[string]any))
-		if *e, err = pdp.NewEngine(ctx, b, pdp.DecisionPath); err != nil {
-			return both, err
-		}
+func enginesOf(edit policytest.Edit) (both engines, err error) {
+	if both.compiled, err = policytest.Compiled(edit); err == nil {
+		both.reference, err = policytest.Interpreted(edit)
 	}
-	formulas, err := compile.Compile(ctx, both.compiled.Source())
-	if err != nil {
-		return both, err
-	}
-	both.compiled.Attach(compile.Assemble(formulas))
-	return both, nil
+	return both, err
 }
 
 // bench is a database with the lists of control and the searches of a sidecar,
@@ -64,27 +50,10 @@ type bench struct {
 	searches   *search.Service
 }
 
-// recorder is the authority of lists and the recorder of searches: it asks the
-// real policy, and keeps nothing. The tests of control and of the sidecar see
-// what goes on record.
-type recorder struct {
-	engine     *pdp.Engine
-	deployment *feed.Deployment
-}
+// recorder keeps nothing: the tests of the sidecar see what goes on record.
+type recorder struct{}
 
-func (r *recorder) May(ctx context.Context, tx pgx.Tx, q authz.Request) (authz.Verdict, error) {
-	v := authz.NewVerdict(q, r.engine.Revision(), "")
-	var err error
-	if v.Facts, err = facts.Load(ctx, tx, r.deployment, v.Request); err != nil {
-		return v, err
-	}
-	v.Exact, err = r.engine.Evaluate(ctx, v.Request, v.Facts)
-	return v, err
-}
-
-func (r *recorder) Listed(authz.Verdict) {}
-
-func (r *recorder) Record(context.Context, ...authz.Verdict) error { return nil }
+func (recorder) Record(context.Context, ...authz.Verdict) error { return nil }
 
 // loader reads facts whenever it is asked.
 type loader struct {
@@ -114,10 +83,9 @@ func setupWith(t *testing.T, both engines) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{engine: e, deployment: d}
 	return &bench{t: t, db: pgtest.PoolAs(t, url, ""), engine: e, reference: both.reference, deployment: d,
-		lists:    &search.Lists{Pool: control, Deployment: d, Authority: r, Policy: e},
-		searches: &search.Service{Pool: sidecar, Deployment: d, PDP: pdp.New(e, loader{sidecar, d}, r), Facts: loader{sidecar, d}, Recorder: r}}
+		lists:    &search.Lists{Pool: control, Deployment: d, Authority: &policytest.Authority{Engine: e, Deployment: d}, Policy: e},
+		searches: &search.Service{Pool: sidecar, Deployment: d, PDP: pdp.New(e, loader{sidecar, d}, recorder{}), Facts: loader{sidecar, d}, Recorder: recorder{}}}
 }
 
 // world is a practice: an administrator who may see everything, and others.

@@ -6,16 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"chartgate/bundles"
 	"chartgate/internal/authz"
-	"chartgate/internal/compile"
 	"chartgate/internal/facts"
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
+	"chartgate/internal/pdp/policytest"
 	"chartgate/internal/postgres/pgtest"
 	"chartgate/internal/web"
 
@@ -27,25 +25,6 @@ const (
 	acceptPostgres = "application/vnd.opa.sql.postgresql+json"
 	acceptUCAST    = "application/vnd.opa.ucast.all+json"
 )
-
-// compiledEngine is the shipped policy with its program; package compile
-// certifies it.
-var compiledEngine = sync.OnceValues(func() (*pdp.Engine, error) {
-	b, err := pdp.ReadArchive(bundles.Default)
-	if err != nil {
-		return nil, err
-	}
-	e, err := pdp.NewEngine(context.Background(), b, pdp.DecisionPath)
-	if err != nil {
-		return nil, err
-	}
-	formulas, err := compile.Compile(context.Background(), e.Source())
-	if err != nil {
-		return nil, err
-	}
-	e.Attach(compile.Assemble(formulas))
-	return e, nil
-})
 
 // database is a fact source that reads Postgres each time.
 type database struct {
@@ -85,7 +64,7 @@ func TestFiltersAreTheChecks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := compiledEngine()
+	engine, err := policytest.Shipped()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +155,7 @@ func filtered(t *testing.T, b bench, pool *pgxpool.Pool, user, action string, re
 // A practice that the caller may not ask about looks like one that does not
 // exist, and like one in which the subject may do nothing (promises P5, P8).
 func TestFilterOfAnotherPracticeIsEmpty(t *testing.T) {
-	engine, err := compiledEngine()
+	engine, err := policytest.Shipped()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +196,7 @@ func (practiceSource) Facts(_ context.Context, r authz.Request) (authz.Facts, er
 }
 
 func TestFilterRefusals(t *testing.T) {
-	engine, err := compiledEngine()
+	engine, err := policytest.Shipped()
 	if err != nil {
 		t.Fatal(err)
 	}

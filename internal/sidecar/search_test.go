@@ -9,6 +9,7 @@ import (
 
 	"chartgate/internal/feed"
 	"chartgate/internal/pdp"
+	"chartgate/internal/pdp/policytest"
 	"chartgate/internal/postgres/pgtest"
 	"chartgate/internal/search"
 	"chartgate/internal/web"
@@ -17,7 +18,7 @@ import (
 // searching is a sidecar on a real Postgres that can be searched.
 func searching(t *testing.T) real {
 	t.Helper()
-	e, err := compiledEngine()
+	e, err := policytest.Shipped()
 	if err != nil {
 		t.Fatal(err)
 	}
