@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/facts"
@@ -72,7 +73,17 @@ func (a *authority) recordRead(ctx context.Context, recorder Recorder) error {
 	if len(a.verdicts) == 0 {
 		return nil
 	}
-	return recorder.Record(context.WithoutCancel(ctx), a.verdicts...)
+	return putOnRecord(ctx, recorder, a.verdicts)
+}
+
+// recordTimeout is how long a call waits for its entries. It is no part of the
+// time that the caller gave: they are written also when he has gone.
+const recordTimeout = 5 * time.Second
+
+func putOnRecord(ctx context.Context, recorder Recorder, verdicts []authz.Verdict) error {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer stop()
+	return recorder.Record(ctx, verdicts...)
 }
 
 // Evaluate decides by the policy of the last transaction that was asked about,
@@ -95,7 +106,7 @@ func (a *authority) recordUndone(ctx context.Context, recorder Recorder) error {
 		v := &a.verdicts[i]
 		v.ID = authz.NewVerdict(v.Request, v.Release, v.RequestID).ID
 	}
-	return recorder.Record(context.WithoutCancel(ctx), a.verdicts...)
+	return putOnRecord(ctx, recorder, a.verdicts)
 }
 
 // first is the decision that a call is about, if it came to one.

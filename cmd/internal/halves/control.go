@@ -68,6 +68,8 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
+	metrics := web.NewMetrics()
+	registerEngine(metrics.Registry, c.Engine)
 	half.services = append(half.services,
 		releases.Run,
 		profiles.NewDelivery(pool, courier, c.Log).Run,
@@ -90,7 +92,7 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 		Callers:  callers,
 		Settle:   settle,
 		Checks:   probes,
-		Metrics:  web.NewMetrics(),
+		Metrics:  metrics,
 		Log:      c.Log,
 
 		SingleSigner: c.SingleSigner,
