@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"chartgate/internal/embedded"
 )
 
 const repository = "../.."
@@ -39,7 +42,7 @@ func readDockerfile(t *testing.T) []instruction {
 // copies is there, what it runs works, and what it puts in the image starts.
 func TestDockerfileWorksAsAScript(t *testing.T) {
 	t.Parallel()
-	source := t.TempDir() // stands for the WORKDIR of the stage that builds
+	source := workdir(t)
 	var stage, stages int
 	for _, i := range readDockerfile(t) {
 		switch i.word {
@@ -67,6 +70,37 @@ func TestDockerfileWorksAsAScript(t *testing.T) {
 			t.Errorf("%s --help: %v\n%s", program, err, said)
 		}
 	}
+}
+
+// workdir stands for the WORKDIR of the stage that builds: an empty folder. What
+// go compiles names its folder, so that it is the same one each time, where it
+// is free: what did not change since is not compiled again.
+func workdir(t *testing.T) string {
+	t.Helper()
+	here, err := filepath.Abs(repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := filepath.Join(os.TempDir(), fmt.Sprintf("chartgate-image-%x", sha256.Sum256([]byte(here)))[:48])
+	if err := os.MkdirAll(place, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	held, err := embedded.Lock(place)
+	if err != nil {
+		return t.TempDir() // another run of this test is there, or somebody else
+	}
+	source := filepath.Join(place, "src")
+	clear := func() {
+		if err := os.RemoveAll(source); err != nil {
+			t.Error(err)
+		}
+	}
+	clear()
+	t.Cleanup(func() { clear(); held.Unlock() })
+	if err := os.Mkdir(source, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return source
 }
 
 // copyInto follows COPY: of the repository into source while building, and
