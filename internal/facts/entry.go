@@ -1,7 +1,6 @@
 package facts
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -49,8 +48,7 @@ func decodeEntry(d *feed.Deployment, key string, raw []byte) (known, feed.Snapsh
 		return known{}, feed.Snapshot{}, false
 	}
 	var k known
-	decoder := json.NewDecoder(bytes.NewReader(payload[4+n:]))
-	if err := decoder.Decode(&k); err != nil || k.revive() != nil {
+	if err := json.Unmarshal(payload[4+n:], &k); err != nil || k.revive() != nil {
 		return known{}, feed.Snapshot{}, false
 	}
 	return k, snapshot, true

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"chartgate/internal/authz"
@@ -115,12 +116,40 @@ func word(s string) string {
 	return s
 }
 
+// settingsRead keeps settings by their text: practices have few different ones,
+// and each entry of Redis and each row of Postgres brings them again.
+var settingsRead = struct {
+	sync.RWMutex
+	by map[string]*authz.Settings
+}{by: map[string]*authz.Settings{}}
+
+const maxSettingsRead = 4096
+
+// readSettings returns the settings of a preset and what overrides it. They are
+// shared, and never change.
 func readSettings(preset string, overrides []byte) (*authz.Settings, error) {
+	text := preset + "\x00" + string(overrides)
+	settingsRead.RLock()
+	s := settingsRead.by[text]
+	settingsRead.RUnlock()
+	if s != nil {
+		return s, nil
+	}
 	var values map[string]any
 	if len(overrides) > 0 {
 		if err := json.Unmarshal(overrides, &values); err != nil {
 			return nil, err
 		}
 	}
-	return authz.NewSettings(preset, values)
+	s, err := authz.NewSettings(preset, values)
+	if err != nil {
+		return nil, err
+	}
+	settingsRead.Lock()
+	defer settingsRead.Unlock()
+	if len(settingsRead.by) >= maxSettingsRead {
+		clear(settingsRead.by)
+	}
+	settingsRead.by[text] = s
+	return s, nil
 }
