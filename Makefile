@@ -15,11 +15,11 @@ run:
 	@go build -o bin/ ./cmd/chartgate
 	@exec bin/chartgate run $(ARGS)
 
-# Many tests wait for a lease or a server, so that three packages at a time keep
-# two processors busy; those that compute make much garbage.
+# Many tests wait for a lease or a server: three packages at a time keep two
+# processors busy.
 test:
 	@.ci/setup test
-	GOGC=400 go test -p 3 ./...
+	go test -p 3 ./...
 
 ci:
 	@.ci/run
