@@ -120,17 +120,7 @@ func (p *plain) ended() bool {
 func (p *plain) entity(r *authz.Request, name string) int {
 	switch name {
 	case "subject":
-		parts := p.object(func(name string) int {
-			switch name {
-			case "type":
-				r.Subject.Type = p.text()
-				return 1
-			case "id":
-				r.Subject.ID = p.text()
-				return 2
-			}
-			return 0
-		})
+		parts := p.object(func(name string) int { return p.named(&r.Subject.Type, &r.Subject.ID, name) })
 		return p.require(parts, 1|2, subjectBit)
 	case "action":
 		parts := p.object(func(name string) int {
@@ -143,23 +133,29 @@ func (p *plain) entity(r *authz.Request, name string) int {
 		return p.require(parts, 1, actionBit)
 	case "resource":
 		parts := p.object(func(name string) int {
-			switch name {
-			case "type":
-				r.Resource.Type = p.text()
-				return 1
-			case "id":
-				r.Resource.ID = p.text()
-				return 2
-			case "properties":
+			if name == "properties" {
 				r.Resource.Properties = p.properties()
 				return 4
 			}
-			return 0
+			return p.named(&r.Resource.Type, &r.Resource.ID, name)
 		})
 		return p.require(parts&^4, 1|2, resourceBit)
 	case "context":
 		p.object(func(name string) int { return p.context(&r.Context, name) })
 		return contextBit
+	}
+	return 0
+}
+
+// named reads the type or the id of a subject or a resource, and returns its bit.
+func (p *plain) named(kind, id *string, name string) int {
+	switch name {
+	case "type":
+		*kind = p.text()
+		return 1
+	case "id":
+		*id = p.text()
+		return 2
 	}
 	return 0
 }

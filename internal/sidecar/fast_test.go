@@ -48,15 +48,22 @@ var oddQuestions = []string{
 }
 
 func TestFastQuestionReadsThePlainForm(t *testing.T) {
-	for _, body := range plainQuestions {
-		if _, ok := fastQuestion(body); !ok {
+	readsThePlainForm(t, fastQuestion, agree, plainQuestions, oddQuestions)
+}
+
+// readsThePlainForm checks that read takes the plain bodies, each of which
+// agrees, and leaves the odd ones to the ordinary reader.
+func readsThePlainForm[T any](t *testing.T, read func(string) (T, bool), agrees func(*testing.T, string), plain, odd []string) {
+	t.Helper()
+	for _, body := range plain {
+		if _, ok := read(body); !ok {
 			t.Errorf("left to the ordinary reader: %s", body)
 		}
-		agree(t, body)
+		agrees(t, body)
 	}
-	for _, body := range oddQuestions {
-		if r, ok := fastQuestion(body); ok {
-			t.Errorf("read %q as %+v", body, r)
+	for _, body := range odd {
+		if r, ok := read(body); ok {
+			t.Errorf("read %.300q as %+v", body, r)
 		}
 	}
 }
@@ -106,17 +113,7 @@ var oddBatches = []string{
 }
 
 func TestFastBatchReadsThePlainForm(t *testing.T) {
-	for _, body := range plainBatches {
-		if _, ok := fastBatch(body); !ok {
-			t.Errorf("left to the ordinary reader: %s", body)
-		}
-		agreeOnBatch(t, body)
-	}
-	for _, body := range oddBatches {
-		if b, ok := fastBatch(body); ok {
-			t.Errorf("read %.300q as %+v", body, b)
-		}
-	}
+	readsThePlainForm(t, fastBatch, agreeOnBatch, plainBatches, oddBatches)
 }
 
 // agreeOnBatch checks that what the fast reader reads, the ordinary one reads
