@@ -35,6 +35,12 @@ type file interface {
 	Close() error
 }
 
+// createFile makes a segment. What was written to it is the kernel's, and
+// survives the death of the process.
+func createFile(path string) (file, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+}
+
 // ErrHeld is a folder that another process writes to.
 var ErrHeld = errors.New("another process writes to it")
 
