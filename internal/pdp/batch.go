@@ -44,6 +44,65 @@ func (p *PDP) DecideAll(ctx context.Context, scope Scope, requests []authz.Reque
 	})
 }
 
+// Asked is a question of one of many who ask at the same time.
+type Asked struct {
+	Scope     Scope
+	Request   authz.Request
+	RequestID string
+}
+
+// DecideAtHand answers those of several questions, of different callers, whose
+// facts and policies need no waiting, each as Decide would, into answers. The
+// others get the zero verdict, which is no answer: they are to be asked by
+// Decide. All that are answered become durable in one group; an error leaves no
+// answers.
+func (p *PDP) DecideAtHand(ctx context.Context, asked []Asked, answers *Answers) error {
+	answers.Reset()
+	answers.Verdicts = slices.Grow(answers.Verdicts, len(asked))[:len(asked)]
+	source, ok := p.facts.(AtHand)
+	if !ok || p.Engine().Program() == nil { // OPA takes its time
+		return nil
+	}
+	atHand := source.AtHand()
+	if atHand == nil {
+		return nil
+	}
+	for i := range asked {
+		q, v := &asked[i], &answers.Verdicts[i]
+		v.Begin(q.Request, q.RequestID)
+		timed := p.lap()
+		facts, ok := atHand(&v.Request)
+		timed.done(PartFacts)
+		set := p.releases.atHand() // after the facts, as in judge
+		if ok = ok && set != nil; ok {
+			err := p.judgeOn(ctx, set, q.Scope, facts, v, timed)
+			ok = err == nil // by Decide it is an error, and is told as one
+		}
+		if !ok {
+			*v = authz.Verdict{}
+		}
+	}
+	timed := p.lap()
+	if err := p.record(ctx, answers); err != nil {
+		return err
+	}
+	timed.done(PartRecord)
+	return nil
+}
+
+// record makes what answers hold durable, or leaves none.
+func (p *PDP) record(ctx context.Context, answers *Answers) error {
+	entries := answers.entries()
+	if len(entries) == 0 {
+		return nil
+	}
+	err := p.recorder.Record(ctx, entries...)
+	if err != nil {
+		answers.Reset()
+	}
+	return err
+}
+
 // DecideAllOwn is DecideAll with a user's own bundle, each answer as of
 // DecideOwn. An input of nil is a question that cannot be asked: its answer is
 // the zero verdict, which denies and is not on record.
@@ -75,13 +134,7 @@ func (p *PDP) decideAll(ctx context.Context, n int, stop func(*authz.Verdict, er
 		answers.Reset()
 		return err
 	}
-	if entries := answers.entries(); len(entries) > 0 {
-		if err := p.recorder.Record(ctx, entries...); err != nil {
-			answers.Reset()
-			return err
-		}
-	}
-	return nil
+	return p.record(ctx, answers)
 }
 
 // entries are the verdicts that go on record.

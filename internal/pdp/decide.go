@@ -15,6 +15,14 @@ type FactSource interface {
 	Facts(ctx context.Context, r authz.Request) (authz.Facts, error)
 }
 
+// AtHand is a FactSource that can say what it knows without waiting.
+type AtHand interface {
+	// AtHand returns what Facts would say of questions that have arrived already,
+	// from memory alone: false where something would have to be read. It is nil
+	// where everything would.
+	AtHand() func(r *authz.Request) (authz.Facts, bool)
+}
+
 // Recorder makes decisions durable before it returns. It must not keep the
 // list, which is used again.
 type Recorder interface {
@@ -107,6 +115,11 @@ func (p *PDP) judge(ctx context.Context, set *Policies, scope Scope, r authz.Req
 		return set, err
 	}
 	timed.done(PartFacts)
+	return set, p.judgeOn(ctx, set, scope, facts, v, timed)
+}
+
+// judgeOn is judge by set, once the facts are there.
+func (p *PDP) judgeOn(ctx context.Context, set *Policies, scope Scope, facts authz.Facts, v *authz.Verdict, timed *lap) error {
 	if facts.Practice != "" && !scope.Covers(facts.Practice) {
 		facts = facts.Hidden()
 	}
@@ -115,16 +128,16 @@ func (p *PDP) judge(ctx context.Context, set *Policies, scope Scope, r authz.Req
 	v.Release, v.Named = engine.Revision(), engine.Revision()
 	exact, err := engine.evaluate(ctx, &v.Request, &v.Facts)
 	if err != nil {
-		return set, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
 	shown, named, err := set.shown(ctx, engine, &v.Request, &v.Facts, exact)
 	if err != nil {
-		return set, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
 	}
 	timed.done(PartEvaluate)
 	v.Exact, v.Shown, v.Named = exact, shown, named
 	if set.trial != nil {
 		set.trial.draw(engine, v)
 	}
-	return set, nil
+	return nil
 }

@@ -240,6 +240,15 @@ func (r *Releases) at(ctx context.Context, serial int64) (*Policies, error) {
 	return nil, &authz.Problem{Kind: authz.ErrUnavailable, Type: "cannot-decide", Detail: detail}
 }
 
+// atHand is at for facts that vouch for the policies too, without waiting: nil
+// where at would.
+func (r *Releases) atHand() *Policies {
+	if set := r.current.Load(); r.floor <= set.activation.Serial {
+		return set
+	}
+	return nil
+}
+
 // catchUp follows the activation for one decision; the others wait for it, and
 // believe its failure for a moment.
 func (r *Releases) catchUp(ctx context.Context, serial int64) error {

@@ -1,7 +1,9 @@
 package sidecar
 
 import (
+	"encoding/hex"
 	"encoding/json"
+	"iter"
 	"strings"
 
 	"chartgate/internal/authz"
@@ -80,6 +82,38 @@ func reasonsOf(d authz.Decision) reasons {
 	return r
 }
 
+// setVerdictHeaders says which decision it was, by which release, on which facts.
+func setVerdictHeaders(c *fiber.Ctx, v authz.Verdict) {
+	c.Set(HeaderDecisionID, v.ID.String())
+	setRevisions(c, &v)
+}
+
+func setRevisions(c *fiber.Ctx, v *authz.Verdict) {
+	for name, value := range revisions(v) {
+		c.Set(name, value)
+	}
+}
+
+// revisions yields the headers that say on what a decision rests.
+func revisions(v *authz.Verdict) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		_ = yield(HeaderPolicyRevision, headerText(v.Named)) &&
+			(v.Facts.Revision == "" || yield(HeaderRevision, headerText(v.Facts.Revision))) &&
+			(v.Facts.Degraded == "" || yield(HeaderDegraded, headerText(v.Facts.Degraded)))
+	}
+}
+
+// appendID is uuid.UUID.String without its allocation.
+func appendID(b []byte, id uuid.UUID) []byte {
+	for i, end := range [...]int{4, 6, 8, 10, 16} {
+		if i > 0 {
+			b = append(b, '-')
+		}
+		b = hex.AppendEncode(b, id[[...]int{0, 4, 6, 8, 10}[i]:end])
+	}
+	return b
+}
+
 // setBatchHeaders names the decisions in the order of the answers. The facts'
 // revision is that of the first: the others are no older.
 func setBatchHeaders(c *fiber.Ctx, verdicts []authz.Verdict) {
@@ -90,7 +124,7 @@ func setBatchHeaders(c *fiber.Ctx, verdicts []authz.Verdict) {
 			continue
 		}
 		if len(ids) == 0 {
-			writeRevisions(&c.Response().Header, v)
+			setRevisions(c, v)
 		}
 		if ids = append(ids, v.ID.String()); len(ids) > maxListedIDs {
 			return

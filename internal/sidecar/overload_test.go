@@ -161,10 +161,10 @@ func TestNoMoreIsUnderWayThanTheLimits(t *testing.T) {
 
 // Every part of a decision shows in the numbers.
 func TestPartsOfDecisionsAreTimed(t *testing.T) {
-	b := shipped(t)
+	b := benchOf(t, compiledEngine(t), web.Caller{Scopes: web.Scopes, AllPractices: true})
 	parts := []string{"parse", "facts", "evaluate", "record", "answer"}
 	for range 100_000 {
-		b.ask(t, questionText("practitioner-1", "chart.open", "client-1"))
+		b.together(t, questionText("practitioner-1", "chart.open", "client-1"))
 		text := b.metricsText(t)
 		seen := 0
 		for _, part := range parts {

@@ -35,6 +35,8 @@ type Server struct {
 
 	pdp       *pdp.PDP
 	search    *search.Service
+	callers   *web.Authenticator
+	metrics   *web.Metrics
 	log       *slog.Logger
 	publicURL string
 	bodyLimit int
@@ -44,7 +46,7 @@ type Server struct {
 	times     *times
 }
 
-// New builds the server. It serves when App is given a listener.
+// New builds the server. It serves when App is given a listener, that of Listen.
 func New(o Options) (*Server, error) {
 	public, err := readPublicURL(o.PublicURL)
 	if err != nil {
@@ -59,7 +61,7 @@ func New(o Options) (*Server, error) {
 	if o.BodyLimit == 0 {
 		o.BodyLimit = web.DefaultBodyLimit
 	}
-	s := &Server{pdp: o.PDP, search: o.Search, log: o.Log, publicURL: public, bodyLimit: o.BodyLimit, build: readBuild()}
+	s := &Server{pdp: o.PDP, search: o.Search, callers: o.Callers, metrics: o.Metrics, log: o.Log, publicURL: public, bodyLimit: o.BodyLimit, build: readBuild()}
 	if err := o.Limits.Check(); err != nil {
 		return nil, err
 	}
@@ -68,13 +70,11 @@ func New(o Options) (*Server, error) {
 	s.times = newTimes(o.Metrics.Registry)
 	s.pdp.Time(s.times.took)
 	s.Health = web.NewHealth(o.Log, append([]web.Check{s.policyCheck()}, o.Checks...)...)
-	frame := web.Options{Name: "sidecar", Log: o.Log, Metrics: o.Metrics, BodyLimit: o.BodyLimit, Errors: writeError}
-	s.App = web.NewApp(frame)
+	s.App = web.NewApp(web.Options{Name: "sidecar", Log: o.Log, Metrics: o.Metrics, BodyLimit: o.BodyLimit, Errors: writeError})
 	s.Health.Mount(s.App)
-	known := o.Callers.Middleware()
+	known := s.callers.Middleware()
 	s.routeAuthZEN(known)
 	s.routeOPA(known)
-	s.routeShortcut(frame, o.Callers)
 	s.App.Get("/metrics", known, web.Require(web.ScopeOperate), o.Metrics.Handler()).Name("metrics")
 	return s, nil
 }

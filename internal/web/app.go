@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -35,6 +34,13 @@ type Larger struct {
 // DefaultBodyLimit is the size of the largest request body, in bytes.
 const DefaultBodyLimit = 1 << 20
 
+// How long a request may take to come in, and a connection may be silent
+// between two.
+const (
+	RequestTime = 30 * time.Second
+	IdleTime    = 2 * time.Minute
+)
+
 // hardLimit is how many times the limit fasthttp reads before it gives up and
 // cuts the connection, which a client may see as a reset instead of a 413.
 const hardLimit = 4
@@ -63,9 +69,9 @@ func NewApp(o Options) *fiber.App {
 		StrictRouting:         true,
 		DisableStartupMessage: true,
 		ReadBufferSize:        maxToken + 8<<10, // headers with a token
-		ReadTimeout:           30 * time.Second,
+		ReadTimeout:           RequestTime,
 		WriteTimeout:          30 * time.Second,
-		IdleTimeout:           2 * time.Minute,
+		IdleTimeout:           IdleTime,
 		ErrorHandler:          f.refuse,
 	})
 	app.Use(f.serve)
@@ -95,7 +101,7 @@ func (f *frame) serve(c *fiber.Ctx) error {
 func (f *frame) next(c *fiber.Ctx) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = &panicked{value: r, stack: debug.Stack()}
+			err = Panicked(r)
 		}
 	}()
 	limit := f.BodyLimit

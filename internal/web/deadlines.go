@@ -20,8 +20,11 @@ func (l patientListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &patientConn{Conn: conn}, nil
+	return PatientConn(conn), nil
 }
+
+// PatientConn is one such connection.
+func PatientConn(c net.Conn) net.Conn { return &patientConn{Conn: c} }
 
 // patientConn is used by one goroutine at a time for reading and for writing,
 // and may be closed by any.

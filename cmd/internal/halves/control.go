@@ -100,7 +100,7 @@ func Control(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
-	half.app, half.health = server.App, server.Health
+	half.app, half.front, half.health = server.App, patient, server.Health
 	return half, nil
 }
 

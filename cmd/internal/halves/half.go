@@ -23,6 +23,7 @@ type Half struct {
 	Name string
 
 	app      *fiber.App
+	front    func(net.Listener) (net.Listener, error) // what stands before the app
 	health   *web.Health
 	services []func(context.Context) error // that run beside the server, and end after it
 	closers  []func()                      // in the order in which things were opened
@@ -31,6 +32,11 @@ type Half struct {
 // Serve answers on listener until ctx ends. Then it takes no new calls, waits
 // for those under way, and ends its services; what they wait for is still there.
 func (h *Half) Serve(ctx context.Context, listener net.Listener) error {
+	own := listener
+	listener, err := h.front(own)
+	if err != nil {
+		return fmt.Errorf("%s: %w", h.Name, errors.Join(err, own.Close()))
+	}
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	services, serving := errgroup.WithContext(serving)
@@ -43,9 +49,7 @@ func (h *Half) Serve(ctx context.Context, listener net.Listener) error {
 		})
 	}
 	server := make(chan error, 1)
-	go func() { server <- h.app.Listener(web.Patient(listener)) }()
-
-	var err error
+	go func() { server <- h.app.Listener(listener) }()
 	select {
 	case err = <-server:
 	case <-serving.Done(): // a service failed: Wait has its error
@@ -71,3 +75,6 @@ func (h *Half) Close() {
 		close()
 	}
 }
+
+// patient is the front of a server that has no other.
+func patient(l net.Listener) (net.Listener, error) { return web.Patient(l), nil }

@@ -128,7 +128,7 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 	if err != nil {
 		return half, err
 	}
-	half.app, half.health = server.App, server.Health
+	half.app, half.front, half.health = server.App, server.Listen, server.Health
 	return half, nil
 }
 

@@ -1,0 +1,171 @@
+package sidecar
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"chartgate/internal/authz"
+	"chartgate/internal/pdp"
+	"chartgate/internal/web"
+	"chartgate/internal/wire"
+
+	"github.com/gofiber/fiber/v2/utils"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// plainRoute is the route whose plain requests are answered straight from the
+// sockets.
+const plainRoute = "access/v1/evaluation"
+
+// Listen puts in front of App what answers single evaluations in their plain
+// form, and what of them needs no waiting many at a time. Everybody else's
+// requests come out of the listener that it returns. What it answers is what
+// Server.evaluation would, byte for byte.
+func (s *Server) Listen(l net.Listener) (net.Listener, error) {
+	s.App.Server().ConnState = wire.ConnState
+	return wire.Listen(l, wire.Options{
+		Path: "/" + plainRoute, Guest: web.PatientConn, Request: web.RequestTime, Idle: web.IdleTime,
+		Answerer: func() wire.Answerer { return s.plainAnswers() },
+	})
+}
+
+// plainAnswers answers what one loop reads.
+type plainAnswers struct {
+	s       *Server
+	counted prometheus.Observer
+	asked   []pdp.Asked
+	of      []int // which call each is of
+	answers pdp.Answers
+	date    date
+}
+
+func (s *Server) plainAnswers() *plainAnswers {
+	return &plainAnswers{s: s, counted: s.metrics.Counter(plainRoute, "post")}
+}
+
+// Answer answers those calls that Server.evaluation would have answered with a
+// decision, and leaves the others to it.
+func (a *plainAnswers) Answer(calls []wire.Call) {
+	began := time.Now() // after all were read: the lease that is taken from here on covers each
+	a.gather(calls, began)
+	err, panicked := a.decide()
+	for i, of := range a.of {
+		call, asked := &calls[of], &a.asked[i]
+		switch {
+		case err != nil:
+			call.Out = append(call.Out, a.s.plainRefusal(asked, began, err)...)
+		case panicked || a.answers.Verdicts[i].Release == "":
+			call.Later(a.s.decideLater(*asked, began))
+			continue // it is under way still
+		default:
+			done := a.s.times.part("answer")
+			call.Out = a.s.appendAnswer(call.Out, a.date.at(began), asked.RequestID, &a.answers.Verdicts[i])
+			done.end()
+			a.counted.Observe(time.Since(began).Seconds())
+		}
+		a.s.work.end(check, 1)
+	}
+}
+
+// gather takes the questions of plain calls.
+func (a *plainAnswers) gather(calls []wire.Call, began time.Time) {
+	clear(a.asked) // nothing of the last ones is held on to
+	a.asked, a.of = a.asked[:0], a.of[:0]
+	own := a.s.pdp.Engine().OwnPolicy()
+	for i := range calls {
+		call := &calls[i]
+		caller := a.s.callers.Recall(utils.UnsafeString(call.Token)) // which keeps nothing of it
+		if own || caller == nil || !caller.Has(web.ScopeAsk) {
+			call.Pass()
+			continue
+		}
+		done := a.s.times.part("parse")
+		q, ok := fastQuestion(string(call.Body))
+		done.end()
+		if !ok {
+			call.Pass()
+			continue
+		}
+		asked := pdp.Asked{Scope: pdp.Scope{All: caller.AllPractices, Practices: caller.Practices}, Request: q, RequestID: string(call.RequestID)}
+		if err := a.s.work.begin(check, 1); err != nil {
+			call.Out = append(call.Out, a.s.plainRefusal(&asked, began, err)...)
+			continue
+		}
+		a.asked, a.of = append(a.asked, asked), append(a.of, i)
+	}
+}
+
+// decide decides what is at hand. A question over which somebody panics must
+// not take the others with it: then each is decided alone.
+func (a *plainAnswers) decide() (err error, panicked bool) {
+	defer func() { panicked = recover() != nil }()
+	return a.s.pdp.DecideAtHand(context.Background(), a.asked, &a.answers), false
+}
+
+// decideLater decides what has to wait for its facts, or for OPA.
+func (s *Server) decideLater(asked pdp.Asked, began time.Time) func(*wire.Call) {
+	return func(call *wire.Call) {
+		defer s.work.end(check, 1)
+		v, err := s.decideAlone(asked, began)
+		if err != nil {
+			call.Out = s.plainRefusal(&asked, began, err)
+			return
+		}
+		var d date
+		call.Out = s.appendAnswer(nil, d.at(time.Now()), asked.RequestID, &v)
+		s.metrics.Counter(plainRoute, "post").Observe(time.Since(began).Seconds())
+	}
+}
+
+func (s *Server) decideAlone(asked pdp.Asked, began time.Time) (v authz.Verdict, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = web.Panicked(r)
+		}
+	}()
+	ctx := newDeadline(context.Background(), began)
+	defer ctx.end()
+	return s.pdp.Decide(ctx, asked.Scope, asked.Request, asked.RequestID)
+}
+
+func (s *Server) plainRefusal(asked *pdp.Asked, began time.Time, err error) []byte {
+	return web.Refusal(s.App, s.metrics, plainRoute, http.MethodPost, asked.RequestID, began, err)
+}
+
+// appendAnswer appends a whole answer: its first line, its headers, its body.
+func (s *Server) appendAnswer(b, date []byte, requestID string, v *authz.Verdict) []byte {
+	body := s.answers.body(&v.Shown)
+	b = append(append(b, "HTTP/1.1 200 OK\r\nDate: "...), date...)
+	b = append(b, "\r\nContent-Type: application/json\r\nContent-Length: "...)
+	b = strconv.AppendInt(b, int64(len(body)), 10)
+	b = append(b, "\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store"...)
+	if requestID != "" {
+		b = appendHeader(b, web.HeaderRequestID, requestID)
+	}
+	b = append(b, "\r\n"+HeaderDecisionID+": "...)
+	b = appendID(b, v.ID)
+	for name, value := range revisions(v) {
+		b = appendHeader(b, name, value)
+	}
+	return append(append(b, "\r\n\r\n"...), body...)
+}
+
+func appendHeader(b []byte, name, value string) []byte {
+	return append(append(append(append(b, "\r\n"...), name...), ": "...), value...)
+}
+
+// date is the text of a time, as HTTP writes it, kept for its second.
+type date struct {
+	second int64
+	text   []byte
+}
+
+func (d *date) at(now time.Time) []byte {
+	if second := now.Unix(); second != d.second || d.text == nil {
+		d.second, d.text = second, now.UTC().AppendFormat(d.text[:0], http.TimeFormat)
+	}
+	return d.text
+}

@@ -1,0 +1,83 @@
+// Package wire answers plain requests straight from their sockets, many at a
+// time, and lets every other request through to an ordinary HTTP server.
+//
+// A decision from memory takes a few microseconds; a goroutine that is parked
+// and woken for each request, and a general HTTP server, take more. So a few
+// loops wait for all connections at once (epoll), read what has come, have all
+// of it answered together, and write the answers. What they read is one form
+// of request, taken strictly (see read): whatever else comes, the connection
+// is handed to the ordinary server with not a byte changed, and comes back when
+// it is between two requests and the next one looks plain again.
+//
+// It promises: what it answers is what the ordinary server would have been
+// asked, to the letter (FuzzPlainIsWhatFasthttpReads). A connection has one
+// owner at any time: a loop, a goroutine that answers later, or the ordinary
+// server (TestConnectionsGoToAndFro); so a file descriptor is never written to
+// after somebody else has closed it. It does not promise to be used: elsewhere
+// than on Linux, the ordinary server gets everything.
+package wire
+
+import (
+	"net"
+	"time"
+)
+
+// Options say which requests are plain, and who answers them.
+type Options struct {
+	Path string // of POST requests, as it stands in the first line
+	// Answerer is called for each loop: what it returns answers the calls of
+	// that loop, and nobody else's.
+	Answerer func() Answerer
+	// Guest, unless nil, is put around each connection that goes to the ordinary server.
+	Guest func(net.Conn) net.Conn
+	// Request is how long a request may take to come in whole, and Idle how long
+	// a connection may be silent between two.
+	Request, Idle time.Duration
+	Loops         int // 0: one for each processor
+}
+
+// Answerer answers calls that were read together. It must not keep anything
+// that they hold, and must not wait for anything but memory and the disk: what
+// has to wait is answered later.
+type Answerer interface {
+	Answer(calls []Call)
+}
+
+// Call is a plain request while it is answered: append the whole answer, its
+// headers too, to Out, or call Pass or Later.
+type Call struct {
+	Token     []byte // of "Authorization: Bearer"
+	RequestID []byte // X-Request-ID, printable; empty where there is none
+	Body      []byte
+	Out       []byte
+
+	conn  *conn
+	raw   []byte // all of it, as it came
+	pass  bool
+	later func(*Call)
+}
+
+// Pass lets the ordinary server answer the call.
+func (c *Call) Pass() { c.pass = true }
+
+// Answered returns the answer, waiting for it if it is given later; nil where the
+// ordinary server is to give it.
+func (c *Call) Answered() []byte {
+	if c.later != nil {
+		c.later(c)
+	}
+	return c.Out
+}
+
+// Later has the call answered by f, on a goroutine of its own. There, nothing of
+// the call can be used but Out.
+func (c *Call) Later(f func(*Call)) { c.later = f }
+
+// conn is a connection between two owners, or in the hands of a loop.
+type conn struct {
+	fd      int
+	pending []byte    // what has come of a request that is not whole
+	since   time.Time // of the last answer, or since when something is pending
+	stays   int       // see guest
+	asked   bool      // a call of it is being answered
+}

@@ -1,0 +1,337 @@
+package wire
+
+import (
+	"bytes"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxCalls  = 1024    // that are answered together
+	readSize  = 8 << 10 // that is read of a connection at once
+	arenaSize = 1 << 20 // for what is read together
+	sweepTime = 1 * time.Second
+)
+
+// loop waits for many connections at once. All but enter and wake is for its
+// own goroutine.
+type loop struct {
+	door     *door
+	answerer Answerer
+	fd       int // of the epoll
+	epoll    *os.File
+	ready    syscall.RawConn
+	bell     int     // a descriptor that wakes it
+	conns    []*conn // by descriptor
+	calls    []Call
+	arena    []byte
+	used     int // of arena
+	swept    time.Time
+
+	mu       sync.Mutex // for the rest, and ringing the bell
+	entering []*conn
+	ended    bool
+}
+
+func newLoop(d *door) (*loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	p := &loop{door: d, answerer: d.options.Answerer(), fd: fd, bell: -1, calls: make([]Call, 0, maxCalls), arena: make([]byte, arenaSize)}
+	if err = unix.SetNonblock(fd, true); err == nil { // else it would not be waited for as sockets are
+		p.epoll = os.NewFile(uintptr(fd), "epoll")
+		p.ready, err = p.epoll.SyscallConn()
+	}
+	if err == nil {
+		p.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	}
+	if err == nil {
+		err = p.watch(p.bell)
+	}
+	if err != nil {
+		p.free()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *loop) free() {
+	if p.epoll != nil {
+		p.epoll.Close()
+	} else {
+		unix.Close(p.fd)
+	}
+	if p.bell >= 0 {
+		unix.Close(p.bell)
+	}
+}
+
+func (p *loop) watch(fd int) error {
+	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+}
+
+// enter gives c to the loop, which closes it if it has ended.
+func (p *loop) enter(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		unix.Close(c.fd)
+		return
+	}
+	p.entering = append(p.entering, c)
+	p.ring()
+}
+
+// wake has the loop look around.
+func (p *loop) wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		p.ring()
+	}
+}
+
+// ring needs the lock: once the loop has ended, the bell's descriptor may be
+// anything. A bell that cannot be rung has been already.
+func (p *loop) ring() {
+	one := [8]byte{1}
+	_, _ = unix.Write(p.bell, one[:])
+}
+
+// run answers until the door is closed, and what has come by then.
+func (p *loop) run() {
+	defer p.end()
+	events := make([]unix.EpollEvent, maxCalls)
+	for closed := false; !closed; {
+		closed = p.door.isClosed()
+		n := p.wait(events, closed)
+		p.sweep(time.Now())
+		for _, e := range events[:n] {
+			p.hear(int(e.Fd))
+		}
+		p.answer()
+	}
+}
+
+// wait returns how many events there are, after waiting for one unless the door
+// is closed. The goroutine waits as one that reads does, and takes no thread:
+// one that waits in the kernel cost a third of the CPU of few connections.
+func (p *loop) wait(events []unix.EpollEvent, closed bool) (n int) {
+	err := p.ready.Read(func(fd uintptr) bool {
+		got, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+		if errno == 0 {
+			n = int(got)
+		}
+		return n > 0 || closed
+	})
+	if err != nil { // only a closed epoll does that, and it is closed at the end
+		panic("wire: wait: " + err.Error())
+	}
+	return n
+}
+
+// hear reads what came on fd.
+func (p *loop) hear(fd int) {
+	if fd == p.bell {
+		p.takeIn()
+		return
+	}
+	c := p.conns[fd]
+	if c == nil || c.asked {
+		return
+	}
+	p.room()
+	text := p.arena[p.used : p.used+readSize]
+	n, errno := receive(fd, text)
+	switch {
+	case errno == syscall.EAGAIN, errno == syscall.EINTR:
+		return
+	case errno != 0, n == 0:
+		p.drop(c)
+		return
+	}
+	p.came(c, text[:n])
+}
+
+// room answers what was read, if there is no room to read more.
+func (p *loop) room() {
+	if len(p.calls) == cap(p.calls) || p.used+readSize > len(p.arena) {
+		p.answer()
+	}
+}
+
+// takeIn takes what was given to the loop.
+func (p *loop) takeIn() {
+	var drained [8]byte
+	_, _ = unix.Read(p.bell, drained[:])
+	p.mu.Lock()
+	list := p.entering
+	p.entering = nil
+	p.mu.Unlock()
+	for _, c := range list {
+		if p.watch(c.fd) != nil {
+			unix.Close(c.fd)
+			continue
+		}
+		for c.fd >= len(p.conns) {
+			p.conns = append(p.conns, nil)
+		}
+		p.conns[c.fd] = c
+		if came := c.pending; came != nil {
+			c.pending = nil
+			p.room()
+			p.came(c, came)
+		}
+	}
+}
+
+// came takes what was read of c, behind what is pending.
+func (p *loop) came(c *conn, text []byte) {
+	own := true // text lies in the arena
+	if c.pending != nil {
+		c.pending = append(c.pending, text...)
+		text, own = c.pending, false
+	}
+	p.calls = p.calls[:len(p.calls)+1]
+	call := &p.calls[len(p.calls)-1]
+	*call = Call{Out: call.Out[:0], conn: c}
+	switch read(text, p.door.start, call) {
+	case plain:
+		if own {
+			p.used += len(text)
+		}
+		c.asked = true
+		return
+	case partial:
+		if c.pending == nil {
+			c.pending, c.since = bytes.Clone(text), time.Now()
+		}
+	case odd:
+		p.leave(c)
+		go p.door.pass(c, nil, bytes.Clone(text))
+	}
+	p.calls = p.calls[:len(p.calls)-1]
+}
+
+// answer has all answered that was read.
+func (p *loop) answer() {
+	if len(p.calls) == 0 {
+		return
+	}
+	p.answerer.Answer(p.calls)
+	now := time.Now()
+	for i := range p.calls {
+		call := &p.calls[i]
+		c := call.conn
+		c.pending, c.asked = nil, false
+		switch {
+		case call.pass:
+			p.leave(c)
+			go p.door.pass(c, nil, bytes.Clone(call.raw))
+		case call.later != nil:
+			p.leave(c)
+			p.later(c, call.later)
+		default:
+			c.since, c.stays = now, 0
+			if left, ok := send(c.fd, call.Out); !ok {
+				p.drop(c)
+			} else if len(left) > 0 { // the client does not read
+				p.leave(c)
+				go p.door.pass(c, bytes.Clone(left), nil)
+			}
+		}
+	}
+	p.calls, p.used = p.calls[:0], 0
+}
+
+// later has f answer on a goroutine of its own, which owns c meanwhile.
+func (p *loop) later(c *conn, f func(*Call)) {
+	p.door.running.Go(func() {
+		var call Call
+		f(&call)
+		left, ok := send(c.fd, call.Out)
+		switch {
+		case !ok:
+			unix.Close(c.fd)
+		case len(left) > 0:
+			go p.door.pass(c, left, nil)
+		default:
+			c.since, c.stays = time.Now(), 0
+			p.enter(c)
+		}
+	})
+}
+
+// leave takes c out of the loop, and nothing more.
+func (p *loop) leave(c *conn) {
+	_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, c.fd, nil)
+	p.conns[c.fd] = nil
+}
+
+func (p *loop) drop(c *conn) {
+	p.leave(c)
+	unix.Close(c.fd)
+}
+
+// sweep drops, once a second, what has been silent for too long.
+func (p *loop) sweep(now time.Time) {
+	if now.Sub(p.swept) < sweepTime {
+		return
+	}
+	p.swept = now
+	for _, c := range p.conns {
+		if c == nil {
+			continue
+		}
+		patience := p.door.options.Idle
+		if c.pending != nil {
+			patience = p.door.options.Request
+		}
+		if now.Sub(c.since) > patience {
+			p.drop(c)
+		}
+	}
+}
+
+// end closes what the loop still has.
+func (p *loop) end() {
+	p.mu.Lock()
+	p.ended = true
+	for _, c := range p.entering {
+		unix.Close(c.fd)
+	}
+	p.mu.Unlock()
+	for _, c := range p.conns {
+		if c != nil {
+			p.drop(c)
+		}
+	}
+	p.free()
+}
+
+// receive and send do not tell Go's scheduler of the call: neither waits.
+func receive(fd int, b []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), syscall.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+// send writes b, and returns what could not be written without waiting.
+func send(fd int, b []byte) (left []byte, ok bool) {
+	if len(b) == 0 {
+		return nil, false
+	}
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+	switch errno {
+	case 0:
+		return b[n:], true
+	case syscall.EAGAIN, syscall.EINTR:
+		return b, true
+	}
+	return nil, false
+}

@@ -1,0 +1,362 @@
+package wire
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+)
+
+// echo answers each plain request with its body. A body that begins with
+// "pass" is left to the server, one with "later" is answered later, and one with
+// "large" gets an answer that no socket takes at once.
+type echo struct{ together *atomic.Int64 }
+
+func (e echo) Answer(calls []Call) {
+	for {
+		most := e.together.Load()
+		if int64(len(calls)) <= most || e.together.CompareAndSwap(most, int64(len(calls))) {
+			break
+		}
+	}
+	for i := range calls {
+		c := &calls[i]
+		body := string(c.Body)
+		switch {
+		case strings.HasPrefix(body, "pass"):
+			c.Pass()
+		case strings.HasPrefix(body, "later"):
+			c.Later(func(c *Call) { c.Out = answer(body, "later") })
+		case strings.HasPrefix(body, "large"):
+			c.Out = append(c.Out, answer(strings.Repeat(body, largeTimes), "loop")...)
+		default:
+			c.Out = append(c.Out, answer(body, "loop")...)
+		}
+	}
+}
+
+const largeTimes = 1 << 20
+
+func answer(body, by string) []byte {
+	return fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nBy: %s\r\n\r\n%s", len(body), by, body)
+}
+
+// served is a server with a door, and where it listens.
+type served struct {
+	address  string
+	together atomic.Int64
+	door     net.Listener
+	server   *fasthttp.Server
+	ended    chan error
+}
+
+func serve(t testing.TB, o Options) *served {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &served{address: l.Addr().String(), ended: make(chan error, 1)}
+	o.Path = path
+	o.Answerer = func() Answerer { return echo{&s.together} }
+	if o.Request == 0 {
+		o.Request = 10 * time.Second
+	}
+	if o.Idle == 0 {
+		o.Idle = 10 * time.Second
+	}
+	if s.door, err = Listen(l, o); err != nil {
+		t.Fatal(err)
+	}
+	s.server = &fasthttp.Server{ConnState: ConnState, ReadBufferSize: 64 << 10, Handler: func(c *fasthttp.RequestCtx) {
+		c.Response.Header.Set("By", "server")
+		c.Write(c.Request.Body())
+	}}
+	go func() { s.ended <- s.server.Serve(s.door) }()
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *served) stop() {
+	_ = s.server.Shutdown()
+	s.door.Close()
+	<-s.ended
+	s.ended <- nil
+}
+
+// client is one connection to it.
+type client struct {
+	net.Conn
+	from *bufio.Reader
+}
+
+func (s *served) dial(t testing.TB) *client {
+	t.Helper()
+	c, err := net.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return &client{c, bufio.NewReader(c)}
+}
+
+// next reads an answer, and says who gave it.
+func (c *client) next() (body, by string, err error) {
+	var r fasthttp.Response
+	err = r.Read(c.from)
+	return string(r.Body()), string(r.Header.Peek("By")), err
+}
+
+// ask sends a request and returns its answer.
+func (c *client) ask(t testing.TB, text string) (body, by string) {
+	t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+	body, by, err := c.next()
+	if err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	return body, by
+}
+
+func plainly(body string) string {
+	return request(body, without(2, fmt.Sprintf("Content-Length: %d", len(body)))...)
+}
+
+func oddly(body string) string {
+	return request(body, without(2, fmt.Sprintf("Content-Length: %d", len(body)), "Chartgate-Odd: yes")...)
+}
+
+// A connection goes to the server with what is not plain, and comes back; each
+// request is answered once, with its own body, by whom it belongs to.
+func TestConnectionsGoToAndFro(t *testing.T) {
+	s := serve(t, Options{})
+	var all sync.WaitGroup
+	rapid.Check(t, func(rt *rapid.T) {
+		kinds := rapid.SliceOfN(rapid.SampledFrom([]string{"plain", "odd", "pass", "later", "split", "pipelined"}), 1, 12).Draw(rt, "requests")
+		all.Go(func() {
+			c := s.dial(t)
+			defer c.Close()
+			for i, kind := range kinds {
+				body := fmt.Sprintf("%s %d of %p", kind, i, c)
+				switch kind {
+				case "plain", "later":
+					want := map[string]string{"plain": "loop", "later": "later"}[kind]
+					got, by := c.ask(t, plainly(body))
+					if got != body || by != want && i == 0 {
+						t.Errorf("%v: %q from %q, want %q from %q", kinds[:i+1], got, by, body, want)
+					}
+				case "odd":
+					if got, by := c.ask(t, oddly(body)); got != body || by != "server" {
+						t.Errorf("%v: %q from %q, want %q from the server", kinds[:i+1], got, by, body)
+					}
+				case "pass":
+					if got, by := c.ask(t, plainly(body)); got != body || by != "server" {
+						t.Errorf("%v: %q from %q, want %q from the server", kinds[:i+1], got, by, body)
+					}
+				case "split":
+					text := plainly(body)
+					for _, part := range []string{text[:3], text[3:60], text[60 : len(text)-3]} {
+						io.WriteString(c, part)
+						time.Sleep(time.Millisecond)
+					}
+					if got, _ := c.ask(t, text[len(text)-3:]); got != body {
+						t.Errorf("%v: %q, want %q", kinds[:i+1], got, body)
+					}
+				case "pipelined":
+					if got, _ := c.ask(t, plainly(body)+plainly(body+"+")+oddly(body+"++")); got != body {
+						t.Errorf("%v: %q, want %q", kinds[:i+1], got, body)
+					}
+					for _, more := range []string{"+", "++"} {
+						if got, _, err := c.next(); got != body+more {
+							t.Errorf("%v: %q %v, want %q", kinds[:i+1], got, err, body+more)
+						}
+					}
+				}
+			}
+		})
+	})
+	all.Wait()
+}
+
+// A connection that went to the server answers plain requests from the loop
+// again, and is not sent back and forth where the loop never answers.
+func TestTheLoopGetsItsConnectionsBack(t *testing.T) {
+	s := serve(t, Options{Loops: 1})
+	c := s.dial(t)
+	for i := range 5 {
+		if _, by := c.ask(t, oddly("x")); by != "server" {
+			t.Fatal(by)
+		}
+		if _, by := c.ask(t, plainly("x")); by != "loop" {
+			t.Fatalf("after %d times at the server, by %s", i+1, by)
+		}
+	}
+	// Of those that the loop passes on, the server keeps more and more.
+	for range 6 {
+		c.ask(t, plainly("pass"))
+	}
+	kept := 0
+	for range 6 {
+		if _, by := c.ask(t, plainly("x")); by == "server" {
+			kept++
+		}
+	}
+	if kept == 0 {
+		t.Error("after being passed on again and again, the connection came back at once")
+	}
+}
+
+// What came together is answered together, each to whom it belongs.
+func TestManyAtATime(t *testing.T) {
+	s := serve(t, Options{Loops: 2})
+	var all sync.WaitGroup
+	for i := range 64 {
+		all.Go(func() {
+			c := s.dial(t)
+			for j := range 200 {
+				body := fmt.Sprintf("%d/%d", i, j)
+				if j%17 == 3 {
+					body = "later " + body
+				}
+				if got, by := c.ask(t, plainly(body)); got != body || by == "server" {
+					t.Errorf("%q by %s, want %q", got, by, body)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if most := s.together.Load(); most < 2 {
+		t.Errorf("at most %d were answered together", most)
+	}
+}
+
+// A client that does not read its answer gets all of it when it does, and
+// nobody waits for it meanwhile.
+func TestAClientThatDoesNotRead(t *testing.T) {
+	s := serve(t, Options{Loops: 1})
+	slow, other := s.dial(t), s.dial(t)
+	if _, err := io.WriteString(slow, plainly("large!")); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if got, by := other.ask(t, plainly("x")); got != "x" || by != "loop" {
+			t.Fatal(got, by)
+		}
+	}
+	got, _, err := slow.next()
+	if want := strings.Repeat("large!", largeTimes); err != nil || got != want {
+		t.Fatalf("%d bytes of %d, %v", len(got), len(want), err)
+	}
+	if got, _ := slow.ask(t, plainly("x")); got != "x" {
+		t.Fatal(got)
+	}
+}
+
+func TestSilentConnectionsEnd(t *testing.T) {
+	s := serve(t, Options{Request: time.Second, Idle: 2 * time.Second})
+	halfway, idle := s.dial(t), s.dial(t)
+	idle.ask(t, plainly("x"))
+	io.WriteString(halfway, plainly("x")[:40])
+	for _, c := range []*client{halfway, idle} {
+		if _, err := c.from.ReadByte(); err != io.EOF {
+			t.Errorf("%v, want the end", err)
+		}
+	}
+}
+
+// Closing answers what has come, and leaves nothing behind: no goroutine, and
+// no connection.
+func TestCloseAnswersWhatHasCome(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	s := serve(t, Options{})
+	var asked, answered, refused atomic.Int64
+	var all sync.WaitGroup
+	clients := make([]*client, 40)
+	for i := range clients {
+		clients[i] = s.dial(t)
+		clients[i].ask(t, plainly("x"))
+	}
+	for i, c := range clients {
+		text := []string{plainly("x"), plainly("later"), oddly("x"), plainly("pass")}[i%4]
+		all.Go(func() {
+			for {
+				asked.Add(1)
+				if _, err := io.WriteString(c, text); err != nil {
+					refused.Add(1)
+					return
+				}
+				if _, _, err := c.next(); err != nil {
+					refused.Add(1)
+					return
+				}
+				answered.Add(1)
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	s.stop()
+	all.Wait()
+	if n := refused.Load(); n != int64(len(clients)) || answered.Load() < 100 {
+		t.Errorf("%d asked, %d answered, %d connections ended", asked.Load(), answered.Load(), n)
+	}
+	if _, err := net.Dial("tcp", s.address); err == nil {
+		t.Error("it still takes connections")
+	}
+	for _, c := range clients {
+		c.Close()
+	}
+	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+}
+
+// The connection of who is answered later belongs to him alone: what its client
+// sends meanwhile waits.
+func TestWhoIsAnsweredLaterWaits(t *testing.T) {
+	s := serve(t, Options{})
+	c := s.dial(t)
+	for i := range 50 {
+		first, second := fmt.Sprint("later ", i), fmt.Sprint("plain ", i)
+		io.WriteString(c, plainly(first))
+		got, _ := c.ask(t, plainly(second))
+		if got != first {
+			t.Fatalf("%q, want %q", got, first)
+		}
+		if got, _, _ := c.next(); got != second {
+			t.Fatalf("%q, want %q", got, second)
+		}
+	}
+}
+
+// BenchmarkPlain is what a request and its answer cost, on 32 connections.
+func BenchmarkPlain(b *testing.B) {
+	s := serve(b, Options{})
+	for name, text := range map[string]string{"loop": plainly("x"), "server": oddly("x")} {
+		b.Run(name, func(b *testing.B) {
+			b.SetParallelism(16)
+			b.RunParallel(func(p *testing.PB) {
+				c := s.dial(b)
+				want := bytes.Clone([]byte("x"))
+				for p.Next() {
+					if got, _ := c.ask(b, text); got != string(want) {
+						b.Error(got)
+						return
+					}
+				}
+			})
+		})
+	}
+}
