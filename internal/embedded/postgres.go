@@ -44,6 +44,8 @@ type PostgresOptions struct {
 	Dir string
 	// Volatile gives up durability for speed: for throw-away clusters.
 	Volatile bool
+	// Busy keeps a volatile cluster vacuumed: for one that is written to for long.
+	Busy bool
 }
 
 // StartPostgres makes the cluster where there is none, starts its server and
@@ -78,7 +80,7 @@ func StartPostgres(ctx context.Context, options PostgresOptions) (*Postgres, err
 		}
 	}
 	for deadline := time.Now().Add(leftoverWait); ; {
-		p, err := startServer(ctx, programs, who, dir, options.Volatile)
+		p, err := startServer(ctx, programs, who, dir, options)
 		if err == nil || !errors.Is(err, errLeftover) || time.Now().After(deadline) {
 			return p, err
 		}
@@ -134,7 +136,7 @@ func serverEnvironment() []string {
 // errLeftover: a server runs on this folder already.
 var errLeftover = errors.New("a server is still running on this folder")
 
-func startServer(ctx context.Context, programs binaries, who account, dir string, volatile bool) (*Postgres, error) {
+func startServer(ctx context.Context, programs binaries, who account, dir string, options PostgresOptions) (*Postgres, error) {
 	log, err := os.OpenFile(dir+".log", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start the database: %w", err)
@@ -147,9 +149,12 @@ func startServer(ctx context.Context, programs binaries, who account, dir string
 		// Details of an error hold values of rows, and statements may.
 		"-c", "log_error_verbosity=terse", "-c", "log_min_error_statement=panic",
 	}
-	if volatile {
+	if options.Volatile {
 		settings = append(settings, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
-			"-c", "shared_buffers=64MB", "-c", "autovacuum=off")
+			"-c", "shared_buffers=64MB")
+		if !options.Busy {
+			settings = append(settings, "-c", "autovacuum=off")
+		}
 	}
 	cmd := exec.Command(programs.postgres, settings...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = dir, serverEnvironment(), who.attributes()

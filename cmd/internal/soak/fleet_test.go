@@ -136,7 +136,7 @@ func (f *fleet) url(host string) string {
 }
 
 func (f *fleet) startPostgres() error {
-	pg, err := embedded.StartPostgres(context.Background(), embedded.PostgresOptions{Dir: filepath.Join(f.dir, "pg"), Volatile: true})
+	pg, err := embedded.StartPostgres(context.Background(), embedded.PostgresOptions{Dir: filepath.Join(f.dir, "pg"), Volatile: true, Busy: true})
 	if err == nil {
 		f.pg = pg
 	}
