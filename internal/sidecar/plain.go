@@ -40,6 +40,8 @@ type plainAnswers struct {
 	of      []int // which call each is of
 	answers pdp.Answers
 	date    date
+
+	underWay int // that were let begin and have not ended
 }
 
 func (s *Server) plainAnswers() *plainAnswers {
@@ -50,6 +52,7 @@ func (s *Server) plainAnswers() *plainAnswers {
 // decision, and leaves the others to it.
 func (a *plainAnswers) Answer(calls []wire.Call) {
 	began := time.Now() // after all were read: the lease that is taken from here on covers each
+	defer a.broke(calls)
 	a.gather(calls, began)
 	err, panicked := a.decide()
 	for i, of := range a.of {
@@ -59,14 +62,36 @@ func (a *plainAnswers) Answer(calls []wire.Call) {
 			call.Out = append(call.Out, a.s.plainRefusal(asked, began, err)...)
 		case panicked || a.answers.Verdicts[i].Release == "":
 			call.Later(a.s.decideLater(*asked, began))
-			continue // it is under way still
+			a.underWay-- // here; it ends with its answer
+			continue
 		default:
 			done := a.s.times.part("answer")
 			call.Out = a.s.appendAnswer(call.Out, a.date.at(began), asked.RequestID, &a.answers.Verdicts[i])
 			done.end()
 			a.counted.Observe(time.Since(began).Seconds())
 		}
-		a.s.work.end(check, 1)
+		a.end()
+	}
+}
+
+func (a *plainAnswers) end() {
+	a.underWay--
+	a.s.work.end(check, 1)
+}
+
+// broke is the last resort of a fault where none can be: the connections end
+// without an answer, and everything else goes on.
+func (a *plainAnswers) broke(calls []wire.Call) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	a.s.log.Error("plain questions cannot be answered", "error", web.Panicked(r))
+	for i := range calls {
+		calls[i].Drop()
+	}
+	for a.underWay > 0 {
+		a.end()
 	}
 }
 
@@ -94,6 +119,7 @@ func (a *plainAnswers) gather(calls []wire.Call, began time.Time) {
 			call.Out = append(call.Out, a.s.plainRefusal(&asked, began, err)...)
 			continue
 		}
+		a.underWay++
 		a.asked, a.of = append(a.asked, asked), append(a.of, i)
 	}
 }

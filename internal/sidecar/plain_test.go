@@ -264,6 +264,29 @@ func TestAPanicOverOneQuestionFailsThatOne(t *testing.T) {
 	}
 }
 
+// A fault outside of deciding ends the connections, and neither the process nor
+// what is counted.
+func TestAFaultEndsItsConnectionsOnly(t *testing.T) {
+	b := benchOf(t, compiledEngine(t), web.Caller{Scopes: web.Scopes, AllPractices: true})
+	a, calls := b.plainAnswers(), make([]wire.Call, 3)
+	for i := range calls {
+		calls[i] = wire.Call{Token: []byte(testKey), Body: []byte(questionText("practitioner-1", "chart.open", "client-1"))}
+	}
+	a.counted = nil // whatever it may be
+	a.Answer(calls)
+	for i := range calls {
+		if out := calls[i].Answered(); len(out) > 0 {
+			t.Errorf("answer %d: %q", i, out)
+		}
+	}
+	if n := b.work.checks.Load(); n != 0 {
+		t.Errorf("%d are under way still", n)
+	}
+	if out := b.together(t, questionText("practitioner-1", "chart.open", "client-1")); !strings.Contains(out[0], `"decision":true`) {
+		t.Error(out)
+	}
+}
+
 // No answer without record also where many are answered together (promise P3),
 // and no more at a time than there is room for.
 func TestTogetherIsRecordedAndBounded(t *testing.T) {

@@ -45,7 +45,9 @@ func (m *Metrics) observe(code, handler, method string, took time.Duration) {
 }
 
 // Counter counts successful requests of one route, which do not pass through the app.
-func (m *Metrics) Counter(handler, method string) prometheus.Observer { return m.counter("200", handler, method) }
+func (m *Metrics) Counter(handler, method string) prometheus.Observer {
+	return m.counter("200", handler, method)
+}
 
 // counter counts requests of one kind.
 func (m *Metrics) counter(code, handler, method string) prometheus.Observer {

@@ -60,6 +60,9 @@ type Call struct {
 // Pass lets the ordinary server answer the call.
 func (c *Call) Pass() { c.pass = true }
 
+// Drop ends the connection without an answer.
+func (c *Call) Drop() { c.Out, c.pass, c.later = nil, false, nil }
+
 // Answered returns the answer, waiting for it if it is given later; nil where the
 // ordinary server is to give it.
 func (c *Call) Answered() []byte {

@@ -200,6 +200,9 @@ func (p *loop) came(c *conn, text []byte) {
 	}
 	p.calls = p.calls[:len(p.calls)+1]
 	call := &p.calls[len(p.calls)-1]
+	if cap(call.Out) > readSize {
+		call.Out = nil
+	}
 	*call = Call{Out: call.Out[:0], conn: c}
 	switch read(text, p.door.start, call) {
 	case plain:

@@ -23,7 +23,7 @@ type Half struct {
 	Name string
 
 	app      *fiber.App
-	front    func(net.Listener) (net.Listener, error) // what stands before the app
+	front    front
 	health   *web.Health
 	services []func(context.Context) error // that run beside the server, and end after it
 	closers  []func()                      // in the order in which things were opened
@@ -32,10 +32,9 @@ type Half struct {
 // Serve answers on listener until ctx ends. Then it takes no new calls, waits
 // for those under way, and ends its services; what they wait for is still there.
 func (h *Half) Serve(ctx context.Context, listener net.Listener) error {
-	own := listener
-	listener, err := h.front(own)
+	fronted, err := h.front(listener)
 	if err != nil {
-		return fmt.Errorf("%s: %w", h.Name, errors.Join(err, own.Close()))
+		return fmt.Errorf("%s: %w", h.Name, errors.Join(err, listener.Close()))
 	}
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -49,7 +48,7 @@ func (h *Half) Serve(ctx context.Context, listener net.Listener) error {
 		})
 	}
 	server := make(chan error, 1)
-	go func() { server <- h.app.Listener(listener) }()
+	go func() { server <- h.app.Listener(fronted) }()
 	select {
 	case err = <-server:
 	case <-serving.Done(): // a service failed: Wait has its error
@@ -61,7 +60,7 @@ func (h *Half) Serve(ctx context.Context, listener net.Listener) error {
 	if late := h.app.ShutdownWithContext(drain); late != nil {
 		slog.Warn("calls were cut off", "server", h.Name, "error", late)
 	}
-	listener.Close() // Fiber closes it only once it serves; closing twice does no harm
+	fronted.Close() // Fiber closes it only once it serves; closing twice does no harm
 	stop()
 	if err = errors.Join(err, services.Wait()); err != nil {
 		return fmt.Errorf("%s: %w", h.Name, err)
@@ -75,6 +74,10 @@ func (h *Half) Close() {
 		close()
 	}
 }
+
+// front is what stands before an app: it takes the connections, and gives the
+// app a listener for those that it leaves to it.
+type front func(net.Listener) (net.Listener, error)
 
 // patient is the front of a server that has no other.
 func patient(l net.Listener) (net.Listener, error) { return web.Patient(l), nil }
