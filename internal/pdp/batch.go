@@ -38,10 +38,29 @@ func (a *Answers) fail(i int, err error) {
 // leaves no answers.
 func (p *PDP) DecideAll(ctx context.Context, scope Scope, requests []authz.Request, requestID string, stop func(*authz.Verdict, error) bool, answers *Answers) error {
 	var set *Policies // one for all: they arrived together
+	atHand := p.atHand()
 	return p.decideAll(ctx, len(requests), stop, answers, func(i int, v *authz.Verdict) (err error) {
-		set, err = p.judge(ctx, set, scope, requests[i], requestID, v)
+		if set == nil || atHand == nil {
+			set, err = p.judge(ctx, set, scope, requests[i], requestID, v)
+			return err
+		}
+		v.Begin(requests[i], requestID)
+		if facts, ok := atHand(&v.Request); ok {
+			return p.judgeOn(ctx, set, scope, facts, v, p.lap())
+		}
+		*v = authz.Verdict{}
+		_, err = p.judge(ctx, set, scope, requests[i], requestID, v)
+		atHand = p.atHand() // that took its time
 		return err
 	})
+}
+
+// atHand returns what looks facts up without waiting, nil where that is not to be had.
+func (p *PDP) atHand() func(*authz.Request) (authz.Facts, bool) {
+	if source, ok := p.facts.(AtHand); ok {
+		return source.AtHand()
+	}
+	return nil
 }
 
 // Asked is a question of one of many who ask at the same time.
@@ -59,12 +78,8 @@ type Asked struct {
 func (p *PDP) DecideAtHand(ctx context.Context, asked []Asked, answers *Answers) error {
 	answers.Reset()
 	answers.Verdicts = slices.Grow(answers.Verdicts, len(asked))[:len(asked)]
-	source, ok := p.facts.(AtHand)
-	if !ok || p.Engine().Program() == nil { // OPA takes its time
-		return nil
-	}
-	atHand := source.AtHand()
-	if atHand == nil {
+	atHand := p.atHand()
+	if atHand == nil || p.Engine().Program() == nil { // OPA takes its time
 		return nil
 	}
 	for i := range asked {

@@ -219,6 +219,29 @@ func TestTheLoopGetsItsConnectionsBack(t *testing.T) {
 	}
 }
 
+// What looks like a plain request within the body of another is that body.
+func TestABodyIsNoRequest(t *testing.T) {
+	s := serve(t, Options{})
+	for _, first := range []string{"", "x"} { // on a new connection, and on one that the loop has answered on
+		c := s.dial(t)
+		if first != "" {
+			c.ask(t, plainly(first))
+		}
+		for range 5 {
+			inner := plainly("never asked")
+			head, rest := oddly("beginning "+inner), inner
+			io.WriteString(c, head[:len(head)-len(rest)])
+			time.Sleep(5 * time.Millisecond)
+			if got, by := c.ask(t, rest); got != "beginning "+inner || by != "server" {
+				t.Fatalf("%q by %s", got, by)
+			}
+		}
+		if got, _ := c.ask(t, plainly("x")); got != "x" {
+			t.Fatal(got)
+		}
+	}
+}
+
 // What came together is answered together, each to whom it belongs.
 func TestManyAtATime(t *testing.T) {
 	s := serve(t, Options{Loops: 2})
