@@ -2,15 +2,13 @@ package facts
 
 import (
 	"encoding/binary"
-	"encoding/json"
-	"fmt"
 
 	"chartgate/internal/feed"
 )
 
 // entryVersion is raised when the stored form changes, so that entries of other
 // builds are not read.
-const entryVersion = "facts/2"
+const entryVersion = "facts/3"
 
 // key is where the entry of a stands in Redis. It carries the server's identity
 // and timeline, so that a restored or failed-over database never meets entries
@@ -22,15 +20,11 @@ func (a ask) key(identity string) string {
 // encodeEntry writes what was loaded for a key: seal, length of the snapshot,
 // snapshot, known. The seal binds it to the key, so that an entry which turns
 // up under another key is rubbish.
-func encodeEntry(d *feed.Deployment, key string, l loaded) ([]byte, error) {
-	body, err := json.Marshal(l.known)
-	if err != nil {
-		return nil, fmt.Errorf("write entry: %w", err)
-	}
+func encodeEntry(d *feed.Deployment, key string, l loaded) []byte {
 	snapshot := l.snapshot.String()
-	payload := binary.BigEndian.AppendUint32(nil, uint32(len(snapshot)))
-	payload = append(append(payload, snapshot...), body...)
-	return append(d.Seal("entry", []byte(key), payload), payload...), nil
+	payload := binary.BigEndian.AppendUint32(make([]byte, 0, 512), uint32(len(snapshot)))
+	payload = l.known.append(append(payload, snapshot...))
+	return append(d.Seal("entry", []byte(key), payload), payload...)
 }
 
 // decodeEntry reads an entry; false means that it is rubbish.
@@ -47,8 +41,8 @@ func decodeEntry(d *feed.Deployment, key string, raw []byte) (known, feed.Snapsh
 	if err != nil {
 		return known{}, feed.Snapshot{}, false
 	}
-	var k known
-	if err := json.Unmarshal(payload[4+n:], &k); err != nil || k.revive() != nil {
+	k, err := readKnown(payload[4+n:])
+	if err != nil || k.revive() != nil {
 		return known{}, feed.Snapshot{}, false
 	}
 	return k, snapshot, true

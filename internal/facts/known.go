@@ -38,15 +38,15 @@ func (a ask) nothing() bool { return a.client == "" && a.practice == "" }
 // known is what the database holds for an ask. It does not depend on the time,
 // so that it stays true until one of its rows is written.
 type known struct {
-	Practice  string          `json:"practice,omitempty"`
-	Preset    string          `json:"preset,omitempty"`
-	Overrides []byte          `json:"overrides,omitempty"`
-	Client    *authz.Client   `json:"client,omitempty"`
-	Member    *authz.Member   `json:"member,omitempty"`
-	Grants    []authz.Grant   `json:"grants,omitempty"`  // not ended when read, by start; they never overlap
-	Portal    *authz.Portal   `json:"portal,omitempty"`  // without its features
-	Offered   []string        `json:"offered,omitempty"` // portal features of the practice
-	Left      []string        `json:"left"`              // what the client's narrowing leaves of them; nil: all
+	Practice  string
+	Preset    string
+	Overrides []byte
+	Client    *authz.Client
+	Member    *authz.Member
+	Grants    []authz.Grant   // not ended when read, by start; they never overlap
+	Portal    *authz.Portal   // without its features
+	Offered   []string        // portal features of the practice
+	Left      []string        // what the client's narrowing leaves of them; nil: all
 	settings  *authz.Settings // of Preset and Overrides
 }
 

@@ -56,11 +56,7 @@ func (c *sharedCache) put(ctx context.Context, a ask, l loaded, identity string)
 		return
 	}
 	key := a.key(identity)
-	raw, err := encodeEntry(c.deployment, key, l)
-	if err != nil {
-		slog.ErrorContext(ctx, "facts are not cached", "error", err)
-		return
-	}
+	raw := encodeEntry(c.deployment, key, l)
 	ctx, cancel := context.WithTimeout(ctx, redisLimit)
 	defer cancel()
 	if err := c.redis.Set(ctx, key, raw, entryLife).Err(); err != nil {
