@@ -253,9 +253,9 @@ func (p *loop) answer() {
 	p.calls, p.used = p.calls[:0], 0
 }
 
-// later has f answer on a goroutine of its own, which owns c meanwhile.
+// later has f answer by a hand, which owns c meanwhile.
 func (p *loop) later(c *conn, f func(*Call)) {
-	p.door.running.Go(func() {
+	p.door.lend(func() {
 		var call Call
 		f(&call)
 		left, ok := send(c.fd, call.Out)
