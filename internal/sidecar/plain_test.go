@@ -57,8 +57,7 @@ func (b bench) by(t testing.TB, c net.Conn, request *fasthttp.Request) way {
 	if err := response.Read(bufio.NewReader(c)); err != nil {
 		t.Fatal(err)
 	}
-	got := way{Status: response.StatusCode(), Body: string(response.Body()), Recorded: b.store.taken(), Asked: b.store.asked}
-	b.store.asked = nil
+	got := way{Status: response.StatusCode(), Body: string(response.Body()), Recorded: b.store.taken(), Asked: b.store.questions()}
 	var lines []string
 	response.Header.VisitAll(func(name, value []byte) {
 		text := string(value)

@@ -104,6 +104,15 @@ func (s *store) taken() []authz.Verdict {
 	return out
 }
 
+// questions returns what was asked since the last call.
+func (s *store) questions() []authz.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.asked
+	s.asked = nil
+	return out
+}
+
 // bench is a sidecar under test.
 type bench struct {
 	*Server
