@@ -185,9 +185,8 @@ func runStep(p *policyCall) error {
 	select {
 	case <-ended:
 	case <-time.After(prompt):
-		p.c.Status(http.StatusAccepted)
 	}
-	return p.step(id, name)
+	return p.step(id, name, http.StatusAccepted)
 }
 
 func showStep(p *policyCall) error {
@@ -199,10 +198,11 @@ func showStep(p *policyCall) error {
 	if err != nil {
 		return err
 	}
-	return p.step(id, name)
+	return p.step(id, name, http.StatusOK)
 }
 
-func (p *policyCall) step(id, name string) error {
+// step shows a step; running is the status while it has not ended.
+func (p *policyCall) step(id, name string, running int) error {
 	r, err := p.o.Releases.Get(p.ctx, id)
 	if err != nil {
 		return err
@@ -210,6 +210,9 @@ func (p *policyCall) step(id, name string) error {
 	found, ok := r.Evidence.Steps[name]
 	if !ok {
 		return &authz.Problem{Kind: authz.ErrNotFound, Type: "not-found"}
+	}
+	if found.EndedAt == nil {
+		p.c.Status(running)
 	}
 	return p.c.JSON(stepView{name, r.State, found})
 }
