@@ -13,6 +13,7 @@ import (
 	"chartgate/internal/wire"
 
 	"github.com/gofiber/fiber/v2/utils"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -60,7 +61,7 @@ func (a *plainAnswers) Answer(calls []wire.Call) {
 		switch {
 		case err != nil:
 			call.Out = append(call.Out, a.s.plainRefusal(asked, began, err)...)
-		case panicked || a.answers.Verdicts[i].Release == "":
+		case panicked || a.answers.Verdicts[i].ID == uuid.Nil:
 			call.Later(a.s.decideLater(*asked, began))
 			a.underWay-- // here; it ends with its answer
 			continue
@@ -79,8 +80,8 @@ func (a *plainAnswers) end() {
 	a.s.work.end(check, 1)
 }
 
-// broke is the last resort of a fault where none can be: the connections end
-// without an answer, and everything else goes on.
+// broke is the last resort of a fault where none can be: the connections of what
+// was to be answered now end without an answer, and everything else goes on.
 func (a *plainAnswers) broke(calls []wire.Call) {
 	r := recover()
 	if r == nil {
@@ -88,7 +89,7 @@ func (a *plainAnswers) broke(calls []wire.Call) {
 	}
 	a.s.log.Error("plain questions cannot be answered", "error", web.Panicked(r))
 	for i := range calls {
-		calls[i].Drop()
+		calls[i].Out = nil
 	}
 	for a.underWay > 0 {
 		a.end()

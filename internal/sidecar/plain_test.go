@@ -286,6 +286,25 @@ func TestAFaultEndsItsConnectionsOnly(t *testing.T) {
 	}
 }
 
+// What was to be answered later is, and ends, also where such a fault follows.
+func TestAFaultSparesWhatIsAnsweredLater(t *testing.T) {
+	b := benchOf(t, compiledEngine(t), web.Caller{Scopes: web.Scopes, AllPractices: true})
+	a, ask := b.plainAnswers(), questionText("practitioner-1", "chart.open", "client-1")
+	later := ask[:len(ask)-1] + `,"context":{"min_revision":"facts-1"}}`
+	calls := []wire.Call{{Token: []byte(testKey), Body: []byte(later)}, {Token: []byte(testKey), Body: []byte(ask)}}
+	a.counted = nil
+	a.Answer(calls)
+	if out := string(calls[0].Answered()); !strings.Contains(out, `"decision":true`) {
+		t.Errorf("later: %q", out)
+	}
+	if out := calls[1].Answered(); len(out) > 0 {
+		t.Errorf("now: %q", out)
+	}
+	if n := b.work.checks.Load(); n != 0 {
+		t.Errorf("%d are under way still", n)
+	}
+}
+
 // No answer without record also where many are answered together (promise P3),
 // and no more at a time than there is room for.
 func TestTogetherIsRecordedAndBounded(t *testing.T) {

@@ -44,7 +44,8 @@ type Answerer interface {
 }
 
 // Call is a plain request while it is answered: append the whole answer, its
-// headers too, to Out, or call Pass or Later.
+// headers too, to Out, or call Pass or Later. The connection of one that is left
+// without any of them is closed.
 type Call struct {
 	Token     []byte // of "Authorization: Bearer"
 	RequestID []byte // X-Request-ID, printable; empty where there is none
@@ -59,9 +60,6 @@ type Call struct {
 
 // Pass lets the ordinary server answer the call.
 func (c *Call) Pass() { c.pass = true }
-
-// Drop ends the connection without an answer.
-func (c *Call) Drop() { c.Out, c.pass, c.later = nil, false, nil }
 
 // Answered returns the answer, waiting for it if it is given later; nil where the
 // ordinary server is to give it.
