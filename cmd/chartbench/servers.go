@@ -54,7 +54,7 @@ type sidecarServer struct {
 func (c *sidecarServer) Run(ctx context.Context) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	slog.SetDefault(log)
-	halves.BoundMemory(c.MemoryBytes)
+	halves.BoundMemory()
 	secrets := halves.ReadSecrets()
 	if c.NoRedis {
 		secrets.RedisURL = ""

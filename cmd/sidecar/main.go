@@ -57,7 +57,7 @@ func main() {
 }
 
 func (c config) run(ctx context.Context, log *slog.Logger, secrets halves.Secrets) error {
-	halves.BoundMemory(0)
+	halves.BoundMemory()
 	if err := c.faults(secrets); err != nil {
 		return err
 	}

@@ -79,6 +79,13 @@ type Facts struct {
 	Settings *Settings
 }
 
+// Lookup is a request, and what is known for it, or why that cannot be told.
+type Lookup struct {
+	Request *Request
+	Facts   Facts
+	Err     error
+}
+
 // Member is the subject's membership in the resource's practice.
 type Member struct {
 	ID                 string // of the membership; new after a re-invitation (DOMAIN rule 58)

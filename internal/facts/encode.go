@@ -160,9 +160,9 @@ func (r *entryReader) time() time.Time {
 
 var errEntry = errors.New("the entry is not in the stored form")
 
-// readKnown reads the stored form.
-func readKnown(b []byte) (k known, err error) {
-	r := entryReader{s: string(b)}
+// readKnown reads the stored form. What it returns are parts of it.
+func readKnown(stored string) (k known, err error) {
+	r := entryReader{s: stored}
 	k.Practice, k.Preset = r.text(), r.text()
 	if text := r.text(); text != "" {
 		k.Overrides = []byte(text)

@@ -28,16 +28,19 @@ func encodeEntry(d *feed.Deployment, key string, l loaded) []byte {
 }
 
 // decodeEntry reads an entry; false means that it is rubbish.
-func decodeEntry(d *feed.Deployment, key string, raw []byte) (known, feed.Snapshot, bool) {
-	if len(raw) < feed.SealSize+4 || !d.Sealed(raw[:feed.SealSize], "entry", []byte(key), raw[feed.SealSize:]) {
+func decodeEntry(d *feed.Deployment, key string, raw string) (known, feed.Snapshot, bool) {
+	if len(raw) < feed.SealSize+4 {
 		return known{}, feed.Snapshot{}, false
 	}
-	payload := raw[feed.SealSize:]
-	n := int(binary.BigEndian.Uint32(payload))
+	seal, payload := raw[:feed.SealSize], raw[feed.SealSize:]
+	if !d.Sealed([]byte(seal), "entry", []byte(key), []byte(payload)) {
+		return known{}, feed.Snapshot{}, false
+	}
+	n := int(binary.BigEndian.Uint32([]byte(payload[:4])))
 	if n > len(payload)-4 {
 		return known{}, feed.Snapshot{}, false
 	}
-	snapshot, err := feed.ParseSnapshot(string(payload[4 : 4+n]))
+	snapshot, err := feed.ParseSnapshot(payload[4 : 4+n])
 	if err != nil {
 		return known{}, feed.Snapshot{}, false
 	}

@@ -22,14 +22,10 @@ func TestAReadOnItsWayIsSharedOnlyWhileItIsYoung(t *testing.T) {
 	f := flights{running: map[ask]*flight{}}
 	release := make(chan struct{})
 	defer close(release)
-	gone, leave := context.WithCancel(t.Context())
-	leave() // who asks does not wait: whether he shares is known at once
-	shares := func(since time.Duration) bool {
-		_, joined, _ := f.share(gone, follower, ask{client: "c1"}, since, func(context.Context) (loaded, error) {
+	shares := func(since time.Duration) bool { // whether he does is known before anything is read
+		return f.board(t.Context(), follower, []missing{{ask: ask{client: "c1"}, since: since}}, func(context.Context, []*flight, func()) {
 			<-release
-			return loaded{}, nil
-		})
-		return joined
+		}) == 1
 	}
 	young := func() time.Duration { return follower.Now() - follower.Lease() }
 	if shares(young()) {

@@ -67,9 +67,9 @@ func TestWholeFactsHoldNothingThatWasHeardToBeGone(t *testing.T) {
 					i := rapid.IntRange(0, len(fills)-1).Draw(t, "which read")
 					f := fills[i]
 					fills = append(fills[:i], fills[i+1:]...)
-					m.keep(map[feed.Key]*remembered{
-						clientKey("c1"):   {client: &authz.Client{ID: "c1", Practice: "p1", Status: f.status}},
-						settingsKey("p1"): {practice: &practice{id: "p1", offered: []string{f.settings}}},
+					m.keep([]fact{
+						{clientKey("c1"), &remembered{client: &authz.Client{ID: "c1", Practice: "p1", Status: f.status}}},
+						{settingsKey("p1"), &remembered{practice: &practice{id: "p1", offered: []string{f.settings}}}},
 					}, f.began, started+1)
 				}
 			case 4: // a poll

@@ -1,6 +1,7 @@
 package facts
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,9 @@ import (
 
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Load reads the facts of a request from q: with a transaction, as that
@@ -31,14 +35,15 @@ func Load(ctx context.Context, q feed.Querier, d *feed.Deployment, r authz.Reque
 type loaded struct {
 	known        known
 	snapshot     feed.Snapshot
-	activation   int64 // serial; 0 where a lease vouches for the policy
+	token        string // of snapshot; "" where it has not been written yet
+	activation   int64  // serial; 0 where a lease vouches for the policy
 	primary      time.Time
 	began, ended time.Duration
 }
 
 // loadedAt is known, found to hold as of the poll of state.
 func loadedAt(k known, state *feed.State) loaded {
-	return loaded{known: k, snapshot: state.Snapshot, primary: state.Primary, began: state.Began, ended: state.Ended}
+	return loaded{known: k, snapshot: state.Snapshot, token: state.Token, primary: state.Primary, began: state.Began, ended: state.Ended}
 }
 
 // bounds returns between which two moments the primary's clock stands now.
@@ -47,6 +52,33 @@ func (l loaded) bounds(now time.Duration) (lower, upper time.Time) {
 }
 
 func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
+	return a.scan(ctx, q.QueryRow(ctx, selectFacts, a.client, a.practice, a.user, a.login))
+}
+
+// loadAll is load for each of several flights, which the database is asked for
+// in one go. Each is a statement of its own, with a snapshot of its own.
+func loadAll(ctx context.Context, pool *pgxpool.Pool, list []*flight) {
+	if len(list) == 1 {
+		list[0].l, list[0].err = load(ctx, pool, list[0].ask)
+		return
+	}
+	var batch pgx.Batch
+	for _, f := range list {
+		batch.Queue(selectFacts, f.ask.client, f.ask.practice, f.ask.user, f.ask.login)
+	}
+	results := pool.SendBatch(ctx, &batch)
+	for _, f := range list {
+		f.l, f.err = f.ask.scan(ctx, results.QueryRow())
+	}
+	if err := results.Close(); err != nil {
+		for _, f := range list {
+			f.err = cmp.Or(f.err, fmt.Errorf("read facts: %w", err))
+		}
+	}
+}
+
+// scan reads the row of selectFacts for a.
+func (a ask) scan(ctx context.Context, row pgx.Row) (loaded, error) {
 	var (
 		l                              loaded
 		snapshot                       string
@@ -62,7 +94,7 @@ func load(ctx context.Context, q feed.Querier, a ask) (loaded, error) {
 		corrupt                        int
 		replica                        bool
 	)
-	err := q.QueryRow(ctx, selectFacts, a.client, a.practice, a.user, a.login).Scan(&l.primary, &snapshot, &replica, &l.activation,
+	err := row.Scan(&l.primary, &snapshot, &replica, &l.activation,
 		&client, &assigned, &clientStatus, &practice, &preset, &l.known.Overrides,
 		&member, &roles, &memberStatus, &owner, &fullAccess, &billing,
 		&corrupt, &scopes, &starts, &ends,

@@ -34,6 +34,12 @@ type shard struct {
 	floor   uint64 // nothing that was read before this poll may be kept
 }
 
+// fact is what is remembered under a key.
+type fact struct {
+	key feed.Key
+	*remembered
+}
+
 // remembered is one fact. Which of the values is set follows from the key.
 type remembered struct {
 	client   *authz.Client // nil: there is no such client
@@ -94,17 +100,17 @@ func (m *memory) get(key feed.Key) (*remembered, bool) { return m.cache.GetIfPre
 
 // keep remembers facts that were read together, in a read that began when poll
 // began was the last complete one and ended before poll ready begins.
-func (m *memory) keep(facts map[feed.Key]*remembered, began, ready uint64) {
+func (m *memory) keep(facts []fact, began, ready uint64) {
 	m.fills.Lock()
 	m.fill++
 	fill := m.fill
 	m.fills.Unlock()
-	for key, r := range facts {
-		r.fill, r.ready = fill, ready
-		s := m.shard(key)
+	for _, f := range facts {
+		f.fill, f.ready = fill, ready
+		s := m.shard(f.key)
 		s.mu.Lock()
-		if s.touched[key] <= began && s.floor <= began {
-			m.cache.Set(key, r)
+		if s.touched[f.key] <= began && s.floor <= began {
+			m.cache.Set(f.key, f.remembered)
 		}
 		s.mu.Unlock()
 	}

@@ -33,17 +33,17 @@ func TestAFillThatWasOvertakenIsNotKept(t *testing.T) {
 		if err := m.apply(t.Context(), news); err != nil {
 			t.Fatal(err)
 		}
-		m.keep(map[feed.Key]*remembered{key: {}}, began, 6)
+		m.keep([]fact{{key, &remembered{}}}, began, 6)
 		if _, ok := m.get(key); ok {
 			t.Errorf("%s was heard of, and an older read was kept", what)
 		}
-		m.keep(map[feed.Key]*remembered{key: {}}, 5, 6)
+		m.keep([]fact{{key, &remembered{}}}, 5, 6)
 		if _, ok := m.get(key); !ok {
 			t.Errorf("after %s: a read that began later was not kept", what)
 		}
 	}
 	m := theMemory(t)
-	m.keep(map[feed.Key]*remembered{key: {}, other: {}}, 4, 6)
+	m.keep([]fact{{key, &remembered{}}, {other, &remembered{}}}, 4, 6)
 	_ = m.apply(t.Context(), feed.News{Number: 5, Touches: []feed.Touch{{Key: key}}})
 	if _, ok := m.get(key); ok {
 		t.Error("a touched fact stayed")
@@ -58,7 +58,7 @@ func TestWhereTouchHistoryWasDroppedNothingIsKept(t *testing.T) {
 	for n := uint64(1); n <= 4*heardFor; n++ {
 		_ = m.apply(t.Context(), feed.News{Number: n, Touches: []feed.Touch{{Key: clientKey("busy")}}})
 	}
-	m.keep(map[feed.Key]*remembered{clientKey("c1"): {}}, 2, 3)
+	m.keep([]fact{{clientKey("c1"), &remembered{}}}, 2, 3)
 	if _, ok := m.get(clientKey("c1")); ok {
 		t.Error("a read from before the history was kept")
 	}
@@ -124,7 +124,7 @@ func TestMemoryNeverHoldsWhatWasHeardToBeGone(t *testing.T) {
 			case 2: // a read ends, in any order
 				if len(fills) > 0 {
 					i := rapid.IntRange(0, len(fills)-1).Draw(t, "which")
-					m.keep(map[feed.Key]*remembered{key: {client: &authz.Client{ID: "c1", Status: fills[i].status}}}, fills[i].began, started+1)
+					m.keep([]fact{{key, &remembered{client: &authz.Client{ID: "c1", Status: fills[i].status}}}}, fills[i].began, started+1)
 					fills = append(fills[:i], fills[i+1:]...)
 				}
 			case 3: // a poll
@@ -163,7 +163,7 @@ func TestMemoryIsBoundedByBytes(t *testing.T) {
 		wait.Go(func() {
 			for i := range 20000 {
 				id := string(rune('a'+g)) + time.Duration(i).String()
-				m.keep(map[feed.Key]*remembered{clientKey(id): {client: &authz.Client{ID: id}}}, 1, 1)
+				m.keep([]fact{{clientKey(id), &remembered{client: &authz.Client{ID: id}}}}, 1, 1)
 			}
 		})
 	}

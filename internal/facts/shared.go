@@ -3,6 +3,7 @@ package facts
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -27,39 +28,65 @@ type sharedCache struct {
 	retryAt    atomic.Int64 // Redis is not asked before this time (Unix nanoseconds)
 }
 
-// get returns the entry of a, and the position of the feed at which it was
-// read. The caller judges whether it still holds.
-func (c *sharedCache) get(ctx context.Context, a ask, identity string) (known, feed.Snapshot, bool) {
+// entry is what Redis holds for a question, and the position of the feed at
+// which it was read. The caller judges whether it still holds.
+type entry struct {
+	known known
+	at    feed.Snapshot
+	ok    bool
+}
+
+// get returns the entries of list, in its order; nil where Redis cannot be had.
+func (c *sharedCache) get(ctx context.Context, list []missing, identity string) []entry {
 	if !c.up() {
-		return known{}, feed.Snapshot{}, false
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisLimit)
 	defer cancel()
-	key := a.key(identity)
-	raw, err := c.redis.Get(ctx, key).Bytes()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return known{}, feed.Snapshot{}, false
-	case err != nil:
+	keys := make([]string, len(list))
+	for i := range list {
+		keys[i] = list[i].ask.key(identity)
+	}
+	values, err := c.redis.MGet(ctx, keys...).Result()
+	if err == nil && len(values) != len(keys) {
+		err = fmt.Errorf("%d values for %d keys", len(values), len(keys))
+	}
+	if err != nil {
 		c.failed(ctx, err)
-		return known{}, feed.Snapshot{}, false
+		return nil
 	}
-	k, at, ok := decodeEntry(c.deployment, key, raw)
-	if !ok {
-		c.counts.Rubbish.Add(1)
+	entries := make([]entry, len(list))
+	for i, value := range values {
+		raw, is := value.(string)
+		if !is {
+			continue
+		}
+		e := &entries[i]
+		if e.known, e.at, e.ok = decodeEntry(c.deployment, keys[i], raw); !e.ok {
+			c.counts.Rubbish.Add(1)
+		}
 	}
-	return k, at, ok
+	return entries
 }
 
-func (c *sharedCache) put(ctx context.Context, a ask, l loaded, identity string) {
+// put keeps what flights brought.
+func (c *sharedCache) put(ctx context.Context, list []*flight, identity string) {
 	if !c.up() {
 		return
 	}
-	key := a.key(identity)
-	raw := encodeEntry(c.deployment, key, l)
 	ctx, cancel := context.WithTimeout(ctx, redisLimit)
 	defer cancel()
-	if err := c.redis.Set(ctx, key, raw, entryLife).Err(); err != nil {
+	pipe := c.redis.Pipeline()
+	for _, f := range list {
+		if f.err == nil {
+			key := f.ask.key(identity)
+			pipe.Set(ctx, key, encodeEntry(c.deployment, key, f.l), entryLife)
+		}
+	}
+	if pipe.Len() == 0 {
+		return
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
 		c.failed(ctx, err)
 	}
 }

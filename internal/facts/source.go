@@ -2,7 +2,6 @@ package facts
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -85,45 +84,18 @@ func (s *Source) Follower() *feed.Follower { return s.follower }
 // Counts returns the live counters.
 func (s *Source) Counts() *Counts { return &s.counts }
 
+// Wait returns when nothing is being read any more, and what was is kept in
+// Redis. Nobody may ask meanwhile.
+func (s *Source) Wait() { s.flights.aloft.Wait() }
+
 // Facts returns what is known for r, at least as fresh as promise P2 demands of
 // a question that arrives with the call. A bad or future min_revision is a
 // *authz.Problem; every other error matches authz.ErrUnavailable.
 func (s *Source) Facts(ctx context.Context, r authz.Request) (authz.Facts, error) {
-	var wanted feed.Snapshot
-	if token := r.Context.MinRevision; token != "" {
-		var err error
-		if wanted, err = s.deployment.ParseToken(token); err != nil {
-			return authz.Facts{}, badRevision(err)
-		}
+	one := []authz.Lookup{{Request: &r}}
+	for range s.Together(ctx, one) {
 	}
-	// The lease is taken before anything that it vouches for is read.
-	now, state := s.follower.Moment()
-	since := now - s.follower.Lease() // what began later has seen all that this question must know
-	if r.Context.MinRevision != "" {
-		since = now - 1 // and what its token names was there when it came
-	}
-	a := askOf(r)
-	if state != nil && state.Snapshot.AtLeast(wanted) {
-		if k, ok := s.remembered(&a, state); ok {
-			s.counts.Memory.Add(1)
-			return s.asOf(k, state, now), nil
-		}
-	}
-	l, err := s.read(ctx, a, state, wanted, since)
-	if err != nil {
-		s.counts.Failed.Add(1)
-		return authz.Facts{}, fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
-	}
-	if !l.snapshot.AtLeast(wanted) {
-		return authz.Facts{}, badRevision(errors.New("lies in the future"))
-	}
-	lower, upper := s.clock.atLeast(l.bounds(s.follower.Now()))
-	f := l.known.at(lower, upper, s.deployment.Token(l.snapshot))
-	f.Activation = l.activation
-	if state == nil {
-		f.Degraded = "no-lease"
-	}
-	return f, nil
+	return one[0].Facts, one[0].Err
 }
 
 // AtHand returns what looks facts up in memory alone, for questions that have
@@ -147,12 +119,6 @@ func (s *Source) AtHand() func(r *authz.Request) (authz.Facts, bool) {
 		s.counts.Memory.Add(1)
 		return k.at(lower, upper, state.Token), true
 	}
-}
-
-// asOf gives facts from memory the present time and the position of state.
-func (s *Source) asOf(k *known, state *feed.State, now time.Duration) authz.Facts {
-	lower, upper := s.clock.atLeast(state.Bounds(now))
-	return k.at(lower, upper, state.Token)
 }
 
 func badRevision(err error) error {
@@ -245,69 +211,28 @@ func together(used []*remembered, poll uint64) bool {
 	return covered || oneRead
 }
 
-// read brings the facts of a from Redis or Postgres and remembers them. It may
-// share another's read that began after since.
-func (s *Source) read(ctx context.Context, a ask, state *feed.State, wanted feed.Snapshot, since time.Duration) (loaded, error) {
-	a = a.clone()
-	if a.nothing() && state != nil && state.Snapshot.AtLeast(wanted) {
-		return loadedAt(known{}, state), nil
-	}
-	began := s.follower.Now()
-	if state != nil && s.cache != nil {
-		if k, at, ok := s.cache.get(ctx, a, state.Identity); ok {
-			if state.Snapshot.AtLeast(wanted) && s.follower.Unchanged(state, at, k.keys(a)) {
-				s.counts.Redis.Add(1)
-				s.remember(a, k, state)
-				s.took("redis", s.follower.Now()-began)
-				return loadedAt(k, state), nil
-			}
-			s.counts.Stale.Add(1)
-		}
-	}
-	l, joined, err := s.flights.share(ctx, s.follower, a, since, func(ctx context.Context) (loaded, error) {
-		began, from := s.follower.Live(), s.follower.Now()
-		l, err := load(ctx, s.pool, a)
-		if err != nil {
-			return l, err
-		}
-		l.began, l.ended = from, s.follower.Now()
-		s.counts.Postgres.Add(1)
-		if began != nil {
-			s.remember(a, l.known, began)
-			if s.cache != nil {
-				s.cache.put(ctx, a, l, began.Identity)
-			}
-		}
-		return l, nil
-	})
-	if joined {
-		s.counts.Shared.Add(1)
-	}
-	s.took("postgres", s.follower.Now()-began)
-	return l, err
-}
-
 // remember keeps what a read brought that began when began was the state.
 func (s *Source) remember(a ask, k known, began *feed.State) {
-	facts := make(map[feed.Key]*remembered, 4)
+	var room [4]fact
+	facts := room[:0]
 	if a.client != "" {
-		facts[clientKey(a.client)] = &remembered{client: k.Client, left: k.Left}
+		facts = append(facts, fact{clientKey(a.client), &remembered{client: k.Client, left: k.Left}})
 	}
 	if id := k.practiceOr(a); id != "" && (a.client == "" || k.Client != nil) {
 		r := &remembered{}
 		if k.Practice != "" {
 			r.practice = &practice{id: k.Practice, settings: k.settings, offered: k.Offered}
 			if a.user != "" {
-				facts[memberKey(id, a.user)] = &remembered{member: k.Member}
+				facts = append(facts, fact{memberKey(id, a.user), &remembered{member: k.Member}})
 			}
 			if k.Member != nil && k.Client != nil {
-				facts[grantKey(a.client, a.user)] = &remembered{grants: k.Grants}
+				facts = append(facts, fact{grantKey(a.client, a.user), &remembered{grants: k.Grants}})
 			}
 			if a.login != "" && k.Client != nil {
-				facts[portalKey(a.client, a.login)] = &remembered{portal: k.Portal}
+				facts = append(facts, fact{portalKey(a.client, a.login), &remembered{portal: k.Portal}})
 			}
 		}
-		facts[settingsKey(id)] = r
+		facts = append(facts, fact{settingsKey(id), r})
 	}
 	s.memory.keep(facts, began.Number, s.follower.Started()+1)
 }

@@ -105,6 +105,7 @@ func (b bench) ask(t *testing.T, user, client string) authz.Facts {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.source.Wait()
 	return f
 }
 

@@ -15,6 +15,9 @@ import (
 type Answers struct {
 	Verdicts []authz.Verdict
 	Errs     map[int]error
+
+	lookups []authz.Lookup  // room for what DecideTogether needs
+	decided []authz.Verdict // so is this
 }
 
 // Reset makes room for other answers where these stood.
@@ -38,71 +41,14 @@ func (a *Answers) fail(i int, err error) {
 // leaves no answers.
 func (p *PDP) DecideAll(ctx context.Context, scope Scope, requests []authz.Request, requestID string, stop func(*authz.Verdict, error) bool, answers *Answers) error {
 	var set *Policies // one for all: they arrived together
-	atHand := p.atHand()
+	ahead := p.lookAhead(ctx, requests)
 	return p.decideAll(ctx, len(requests), stop, answers, func(i int, v *authz.Verdict) (err error) {
-		if set == nil || atHand == nil {
-			set, err = p.judge(ctx, set, scope, requests[i], requestID, v)
-			return err
-		}
 		v.Begin(requests[i], requestID)
-		if facts, ok := atHand(&v.Request); ok {
-			return p.judgeOn(ctx, set, scope, facts, v, p.lap())
-		}
-		*v = authz.Verdict{}
-		_, err = p.judge(ctx, set, scope, requests[i], requestID, v)
-		atHand = p.atHand() // that took its time
+		timed := p.lap()
+		facts, err := ahead.facts(i, &v.Request)
+		set, err = p.judgeFound(ctx, set, scope, facts, err, v, timed)
 		return err
 	})
-}
-
-// atHand returns what looks facts up without waiting, nil where that is not to be had.
-func (p *PDP) atHand() func(*authz.Request) (authz.Facts, bool) {
-	if source, ok := p.facts.(AtHand); ok {
-		return source.AtHand()
-	}
-	return nil
-}
-
-// Asked is a question of one of many who ask at the same time.
-type Asked struct {
-	Scope     Scope
-	Request   authz.Request
-	RequestID string
-}
-
-// DecideAtHand answers those of several questions, of different callers, whose
-// facts and policies need no waiting, each as Decide would, into answers. The
-// others get the zero verdict, which is no answer: they are to be asked by
-// Decide. All that are answered become durable in one group; an error leaves no
-// answers.
-func (p *PDP) DecideAtHand(ctx context.Context, asked []Asked, answers *Answers) error {
-	answers.Reset()
-	answers.Verdicts = slices.Grow(answers.Verdicts, len(asked))[:len(asked)]
-	atHand := p.atHand()
-	if atHand == nil || p.Engine().Program() == nil { // OPA takes its time
-		return nil
-	}
-	for i := range asked {
-		q, v := &asked[i], &answers.Verdicts[i]
-		v.Begin(q.Request, q.RequestID)
-		timed := p.lap()
-		facts, ok := atHand(&v.Request)
-		timed.done(PartFacts)
-		set := p.releases.atHand() // after the facts, as in judge
-		if ok = ok && set != nil; ok {
-			err := p.judgeOn(ctx, set, q.Scope, facts, v, timed)
-			ok = err == nil // by Decide it is an error, and is told as one
-		}
-		if !ok {
-			*v = authz.Verdict{}
-		}
-	}
-	timed := p.lap()
-	if err := p.record(ctx, answers); err != nil {
-		return err
-	}
-	timed.done(PartRecord)
-	return nil
 }
 
 // record makes what answers hold durable, or leaves none.

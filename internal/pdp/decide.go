@@ -3,6 +3,7 @@ package pdp
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,14 @@ type AtHand interface {
 	// from memory alone: false where something would have to be read. It is nil
 	// where everything would.
 	AtHand() func(r *authz.Request) (authz.Facts, bool)
+}
+
+// Together is a FactSource that can be asked about many at once.
+type Together interface {
+	// Together brings what Facts would say of questions that have all arrived. It
+	// yields the places in list of those that have their facts or their error by
+	// then, each place once.
+	Together(ctx context.Context, list []authz.Lookup) iter.Seq[[]int]
 }
 
 // Recorder makes decisions durable before it returns. It must not keep the
@@ -107,6 +116,11 @@ func (p *PDP) judge(ctx context.Context, set *Policies, scope Scope, r authz.Req
 	v.Begin(r, requestID)
 	timed := p.lap()
 	facts, err := p.facts.Facts(ctx, v.Request)
+	return p.judgeFound(ctx, set, scope, facts, err, v, timed)
+}
+
+// judgeFound is judge, once the facts are there, or it is known why they are not.
+func (p *PDP) judgeFound(ctx context.Context, set *Policies, scope Scope, facts authz.Facts, err error, v *authz.Verdict, timed *lap) (*Policies, error) {
 	if err == nil && set == nil { // after the facts: what vouches for them vouches for the policies too
 		set, err = p.releases.at(ctx, facts.Activation)
 	}
@@ -118,7 +132,7 @@ func (p *PDP) judge(ctx context.Context, set *Policies, scope Scope, r authz.Req
 	return set, p.judgeOn(ctx, set, scope, facts, v, timed)
 }
 
-// judgeOn is judge by set, once the facts are there.
+// judgeOn is judgeFound by set.
 func (p *PDP) judgeOn(ctx context.Context, set *Policies, scope Scope, facts authz.Facts, v *authz.Verdict, timed *lap) error {
 	if facts.Practice != "" && !scope.Covers(facts.Practice) {
 		facts = facts.Hidden()

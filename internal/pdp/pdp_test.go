@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -159,6 +161,100 @@ func TestABatchIsItsSingles(t *testing.T) {
 	firstDeny := func(v *authz.Verdict, _ error) bool { return !v.Shown.Allow }
 	if err := p.DecideAll(t.Context(), everywhere, questions, "", firstDeny, &answers); err != nil || len(answers.Verdicts) != 2 {
 		t.Errorf("stopped after %d, %v", len(answers.Verdicts), err)
+	}
+}
+
+// Questions of different callers that are asked together get what each gets
+// alone: their own scope, their own error, and one record each; nobody is
+// answered twice.
+func TestTogetherIsEachAlone(t *testing.T) {
+	s := &store{facts: factsOf("practitioner-1", "archived")}
+	down := factsFunc(func(ctx context.Context, r authz.Request) (authz.Facts, error) {
+		if r.Action == "down" {
+			return authz.Facts{}, authz.ErrUnavailable
+		}
+		return s.Facts(ctx, r)
+	})
+	for name, source := range map[string]pdp.FactSource{"one by one": down, "in rounds": rounds{down}} {
+		p := pdp.New(engineOf(t, policy, pdp.DecisionPath), source, s)
+		asked := []pdp.Asked{{Scope: everywhere, Request: ask("chart.open"), RequestID: "r-0"}, {Scope: everywhere, Request: ask("down")},
+			{Scope: pdp.Scope{Practices: []string{"practice-2"}}, Request: ask("chart.open")}, {Scope: everywhere, Request: ask("note.write")}}
+		for range 2 { // where other answers stood
+			var answers pdp.Answers
+			times, records := make([]int, len(asked)), 0
+			s.recorded = nil
+			p.DecideTogether(t.Context(), asked, &answers, func(places []int) {
+				for _, i := range places {
+					if times[i]++; answers.Errs[i] == nil {
+						records++
+					}
+				}
+				if len(s.recorded) != records {
+					t.Errorf("%s: %d are answered, %d on record", name, records, len(s.recorded))
+				}
+			})
+			for i, q := range asked {
+				v, err := p.Decide(t.Context(), q.Scope, q.Request, q.RequestID)
+				got := answers.Verdicts[i]
+				if times[i] != 1 || !errors.Is(answers.Errs[i], err) || got.Shown.Code != v.Shown.Code || got.Shown.Allow != v.Shown.Allow || got.RequestID != v.RequestID {
+					t.Errorf("%s: %d, %d times: alone %+v, %v; together %+v, %v", name, i, times[i], v.Shown, err, got.Shown, answers.Errs[i])
+				}
+			}
+		}
+		s.refuse = authz.ErrUnavailable
+		var answers pdp.Answers
+		p.DecideTogether(t.Context(), asked, &answers, func([]int) {})
+		for i := range asked {
+			if !errors.Is(answers.Errs[i], authz.ErrUnavailable) || answers.Verdicts[i].Shown.Allow {
+				t.Errorf("%s: without a record, %d: %+v, %v", name, i, answers.Verdicts[i].Shown, answers.Errs[i])
+			}
+		}
+		s.refuse = nil
+	}
+}
+
+// rounds brings every second question first.
+type rounds struct{ pdp.FactSource }
+
+func (s rounds) Together(ctx context.Context, list []authz.Lookup) iter.Seq[[]int] {
+	return func(yield func([]int) bool) {
+		for first := range 2 {
+			var places []int
+			for i := first; i < len(list); i += 2 {
+				list[i].Facts, list[i].Err = s.Facts(ctx, *list[i].Request)
+				places = append(places, i)
+			}
+			if len(places) > 0 && !yield(places) {
+				return
+			}
+		}
+	}
+}
+
+// The facts of a batch are read ahead, each once, and no more than that of a
+// batch that stops.
+func TestABatchReadsAhead(t *testing.T) {
+	s := &store{facts: factsOf("practitioner-1", "active")}
+	asked := 0
+	source := rounds{factsFunc(func(ctx context.Context, r authz.Request) (authz.Facts, error) {
+		asked++
+		return s.Facts(ctx, r)
+	})}
+	p := pdp.New(engineOf(t, policy, pdp.DecisionPath), source, s)
+	questions := slices.Repeat([]authz.Request{ask("chart.open"), ask("nothing")}, 100)
+	var answers pdp.Answers
+	if err := p.DecideAll(t.Context(), everywhere, questions, "", nil, &answers); err != nil || asked != len(questions) || len(s.recorded) != len(questions) {
+		t.Errorf("%d questions, asked for %d, recorded %d, %v", len(questions), asked, len(s.recorded), err)
+	}
+	for i, v := range answers.Verdicts {
+		if v.Shown.Allow != (i%2 == 0) {
+			t.Fatalf("answer %d is %t", i, v.Shown.Allow)
+		}
+	}
+	asked, s.recorded = 0, nil
+	stop := func(v *authz.Verdict, _ error) bool { return !v.Shown.Allow }
+	if err := p.DecideAll(t.Context(), everywhere, questions, "", stop, &answers); err != nil || len(answers.Verdicts) != 2 || len(s.recorded) != 2 || asked > 64 {
+		t.Errorf("stopped after %d, recorded %d, asked for %d, %v", len(answers.Verdicts), len(s.recorded), asked, err)
 	}
 }
 

@@ -62,7 +62,7 @@ func (a *plainAnswers) Answer(calls []wire.Call) {
 		case err != nil:
 			call.Out = append(call.Out, a.s.plainRefusal(asked, began, err)...)
 		case panicked || a.answers.Verdicts[i].ID == uuid.Nil:
-			call.Later(a.s.decideLater(*asked, began))
+			a.s.later.take(waiting{Asked: *asked, began: began, call: call.Later()})
 			a.underWay-- // here; it ends with its answer
 			continue
 		default:
@@ -130,32 +130,6 @@ func (a *plainAnswers) gather(calls []wire.Call, began time.Time) {
 func (a *plainAnswers) decide() (err error, panicked bool) {
 	defer func() { panicked = recover() != nil }()
 	return a.s.pdp.DecideAtHand(context.Background(), a.asked, &a.answers), false
-}
-
-// decideLater decides what has to wait for its facts, or for OPA.
-func (s *Server) decideLater(asked pdp.Asked, began time.Time) func(*wire.Call) {
-	return func(call *wire.Call) {
-		defer s.work.end(check, 1)
-		v, err := s.decideAlone(asked, began)
-		if err != nil {
-			call.Out = s.plainRefusal(&asked, began, err)
-			return
-		}
-		var d date
-		call.Out = s.appendAnswer(nil, d.at(time.Now()), asked.RequestID, &v)
-		s.metrics.Counter(plainRoute, "post").Observe(time.Since(began).Seconds())
-	}
-}
-
-func (s *Server) decideAlone(asked pdp.Asked, began time.Time) (v authz.Verdict, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = web.Panicked(r)
-		}
-	}()
-	ctx := newDeadline(context.Background(), began)
-	defer ctx.end()
-	return s.pdp.Decide(ctx, asked.Scope, asked.Request, asked.RequestID)
 }
 
 func (s *Server) plainRefusal(asked *pdp.Asked, began time.Time, err error) []byte {

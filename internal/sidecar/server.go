@@ -43,6 +43,7 @@ type Server struct {
 	build     build
 	answers   bodies
 	work      work
+	later     *later
 	times     *times
 }
 
@@ -69,6 +70,7 @@ func New(o Options) (*Server, error) {
 	s.work.register(o.Metrics.Registry)
 	s.times = newTimes(o.Metrics.Registry)
 	s.pdp.Time(s.times.took)
+	s.later = newLater(s)
 	s.Health = web.NewHealth(o.Log, append([]web.Check{s.policyCheck()}, o.Checks...)...)
 	s.App = web.NewApp(web.Options{Name: "sidecar", Log: o.Log, Metrics: o.Metrics, BodyLimit: o.BodyLimit, Errors: writeError})
 	s.Health.Mount(s.App)

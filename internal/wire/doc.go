@@ -11,8 +11,7 @@
 //
 // It promises: what it answers is what the ordinary server would have been
 // asked, to the letter (FuzzPlainIsWhatFasthttpReads). A connection has one
-// owner at any time: a loop, a goroutine that answers later, or the ordinary
-// server (TestConnectionsGoToAndFro); so a file descriptor is never written to
+// owner at any time: a loop, or the ordinary server (TestConnectionsGoToAndFro); so a file descriptor is never written to
 // after somebody else has closed it. It does not promise to be used: elsewhere
 // than on Linux, the ordinary server gets everything.
 package wire
@@ -52,27 +51,47 @@ type Call struct {
 	Body      []byte
 	Out       []byte
 
-	conn  *conn
-	raw   []byte // all of it, as it came
-	pass  bool
-	later func(*Call)
+	conn   *conn
+	raw    []byte // all of it, as it came
+	pass   bool
+	later  *Later
+	settle func(*conn, []byte) // takes an answer that is given later
 }
 
 // Pass lets the ordinary server answer the call.
 func (c *Call) Pass() { c.pass = true }
 
-// Answered returns the answer, waiting for it if it is given later; nil where the
-// ordinary server is to give it.
+// Later leaves the call to be answered at any time, by whoever has what it
+// returns. Of the call, nothing can be used any more.
+func (c *Call) Later() *Later {
+	c.later = &Later{conn: c.conn, settle: c.settle}
+	if c.settle == nil { // it came from nowhere: see Answered
+		came := make(chan []byte, 1)
+		c.later.settle = func(_ *conn, out []byte) { came <- out }
+		c.later.came = came
+	}
+	return c.later
+}
+
+// Later is a call that is owed its answer.
+type Later struct {
+	conn   *conn
+	settle func(*conn, []byte)
+	came   <-chan []byte
+}
+
+// Answer gives the whole answer, which must not be changed any more. An empty
+// one closes the connection. It is to be called once, by anybody.
+func (l *Later) Answer(out []byte) { l.settle(l.conn, out) }
+
+// Answered returns the answer of a call that no loop has read, waiting for it if
+// it is given later; nil where the ordinary server is to give it.
 func (c *Call) Answered() []byte {
 	if c.later != nil {
-		c.later(c)
+		return <-c.later.came
 	}
 	return c.Out
 }
-
-// Later has the call answered by f, on a goroutine of its own. There, nothing of
-// the call can be used but Out.
-func (c *Call) Later(f func(*Call)) { c.later = f }
 
 // conn is a connection between two owners, or in the hands of a loop.
 type conn struct {
@@ -81,4 +100,6 @@ type conn struct {
 	since   time.Time // of the last answer, or since when something is pending
 	stays   int       // see guest
 	asked   bool      // a call of it is being answered
+	owed    bool      // and its answer is given later
+	muted   bool      // what comes on it is not waited for
 }

@@ -24,7 +24,7 @@ func Listen(l net.Listener, o Options) (net.Listener, error) {
 	if o.Loops == 0 {
 		o.Loops = runtime.GOMAXPROCS(0)
 	}
-	d := &door{Listener: l, options: o, start: start(o.Path), guests: make(chan net.Conn), work: make(chan func()), closed: make(chan struct{})}
+	d := &door{Listener: l, options: o, start: start(o.Path), guests: make(chan net.Conn), closed: make(chan struct{})}
 	for range o.Loops {
 		p, err := newLoop(d)
 		if err != nil {
@@ -51,11 +51,10 @@ type door struct {
 	guests  chan net.Conn
 	loops   []*loop
 	turn    atomic.Uint64
-	work    chan func() // for the hands that are idle
 
 	closing sync.Once
 	closed  chan struct{}
-	running sync.WaitGroup // loops and hands
+	running sync.WaitGroup // loops
 	fault   error          // of closing the listener; read after closed
 }
 
@@ -141,34 +140,6 @@ func (d *door) give(c net.Conn) {
 	case d.guests <- c:
 	case <-d.closed:
 		c.Close()
-	}
-}
-
-// handTime is how long a hand waits for more to do.
-const handTime = 10 * time.Second
-
-// lend has f done by a hand that is idle, or by a new one. Hands stay for a
-// while: a new goroutine grows its stack again, which costs more than handing
-// over.
-func (d *door) lend(f func()) {
-	select {
-	case d.work <- f:
-	default:
-		d.running.Go(func() {
-			idle := time.NewTimer(handTime)
-			defer idle.Stop()
-			for {
-				f()
-				idle.Reset(handTime)
-				select {
-				case f = <-d.work:
-				case <-idle.C:
-					return
-				case <-d.closed:
-					return
-				}
-			}
-		})
 	}
 }
 

@@ -26,16 +26,25 @@ type loop struct {
 	fd       int // of the epoll
 	epoll    *os.File
 	ready    syscall.RawConn
-	bell     int     // a descriptor that wakes it
-	conns    []*conn // by descriptor
+	bell     int                 // a descriptor that wakes it
+	conns    []*conn             // by descriptor
+	settling func(*conn, []byte) // settle
 	calls    []Call
 	arena    []byte
 	used     int // of arena
+	owed     int // answers that are given later
 	swept    time.Time
 
 	mu       sync.Mutex // for the rest, and ringing the bell
 	entering []*conn
+	settled  []settled
 	ended    bool
+}
+
+// settled is an answer that was given later.
+type settled struct {
+	conn *conn
+	out  []byte
 }
 
 func newLoop(d *door) (*loop, error) {
@@ -58,6 +67,7 @@ func newLoop(d *door) (*loop, error) {
 		p.free()
 		return nil, err
 	}
+	p.settling = p.settle
 	return p, nil
 }
 
@@ -88,6 +98,16 @@ func (p *loop) enter(c *conn) {
 	p.ring()
 }
 
+// settle gives the loop an answer that it owes.
+func (p *loop) settle(c *conn, out []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settled = append(p.settled, settled{c, out})
+	if len(p.settled) == 1 { // else the bell has been rung
+		p.ring()
+	}
+}
+
 // wake has the loop look around.
 func (p *loop) wake() {
 	p.mu.Lock()
@@ -104,31 +124,34 @@ func (p *loop) ring() {
 	_, _ = unix.Write(p.bell, one[:])
 }
 
-// run answers until the door is closed, and what has come by then.
+// run answers until the door is closed, what has come by then, and what is owed.
 func (p *loop) run() {
 	defer p.end()
 	events := make([]unix.EpollEvent, maxCalls)
-	for closed := false; !closed; {
-		closed = p.door.isClosed()
-		n := p.wait(events, closed)
+	for last := false; !last || p.owed > 0; {
+		closed := p.door.isClosed()
+		n := p.wait(events, closed && !last)
 		p.sweep(time.Now())
 		for _, e := range events[:n] {
 			p.hear(int(e.Fd))
 		}
 		p.answer()
+		if last = closed; last {
+			p.dropIdle()
+		}
 	}
 }
 
-// wait returns how many events there are, after waiting for one unless the door
-// is closed. The goroutine waits as one that reads does, and takes no thread:
+// wait returns how many events there are, after waiting for one unless it is
+// enough to look. The goroutine waits as one that reads does, and takes no thread:
 // one that waits in the kernel cost a third of the CPU of few connections.
-func (p *loop) wait(events []unix.EpollEvent, closed bool) (n int) {
+func (p *loop) wait(events []unix.EpollEvent, look bool) (n int) {
 	err := p.ready.Read(func(fd uintptr) bool {
 		got, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
 		if errno == 0 {
 			n = int(got)
 		}
-		return n > 0 || closed
+		return n > 0 || look
 	})
 	if err != nil { // only a closed epoll does that, and it is closed at the end
 		panic("wire: wait: " + err.Error())
@@ -143,7 +166,13 @@ func (p *loop) hear(fd int) {
 		return
 	}
 	c := p.conns[fd]
-	if c == nil || c.asked {
+	if c == nil {
+		return
+	}
+	if c.asked {
+		if c.owed { // that takes a while, and it would be told again and again
+			p.mute(c)
+		}
 		return
 	}
 	p.room()
@@ -171,10 +200,16 @@ func (p *loop) takeIn() {
 	var drained [8]byte
 	_, _ = unix.Read(p.bell, drained[:])
 	p.mu.Lock()
-	list := p.entering
-	p.entering = nil
+	entering, answers := p.entering, p.settled
+	p.entering, p.settled = nil, nil
 	p.mu.Unlock()
-	for _, c := range list {
+	now := time.Now()
+	for _, a := range answers {
+		p.owed--
+		a.conn.owed = false
+		p.finish(a.conn, a.out, now)
+	}
+	for _, c := range entering {
 		if p.watch(c.fd) != nil {
 			unix.Close(c.fd)
 			continue
@@ -203,7 +238,7 @@ func (p *loop) came(c *conn, text []byte) {
 	if cap(call.Out) > readSize {
 		call.Out = nil
 	}
-	*call = Call{Out: call.Out[:0], conn: c}
+	*call = Call{Out: call.Out[:0], conn: c, settle: p.settling}
 	switch read(text, p.door.start, call) {
 	case plain:
 		if own {
@@ -232,43 +267,43 @@ func (p *loop) answer() {
 	for i := range p.calls {
 		call := &p.calls[i]
 		c := call.conn
-		c.pending, c.asked = nil, false
+		c.pending = nil
 		switch {
 		case call.pass:
 			p.leave(c)
 			go p.door.pass(c, nil, bytes.Clone(call.raw))
 		case call.later != nil:
-			p.leave(c)
-			p.later(c, call.later)
+			c.owed = true
+			p.owed++
 		default:
-			c.since, c.stays = now, 0
-			if left, ok := send(c.fd, call.Out); !ok {
-				p.drop(c)
-			} else if len(left) > 0 { // the client does not read
-				p.leave(c)
-				go p.door.pass(c, bytes.Clone(left), nil)
-			}
+			p.finish(c, call.Out, now)
 		}
 	}
 	p.calls, p.used = p.calls[:0], 0
 }
 
-// later has f answer by a hand, which owns c meanwhile.
-func (p *loop) later(c *conn, f func(*Call)) {
-	p.door.lend(func() {
-		var call Call
-		f(&call)
-		left, ok := send(c.fd, call.Out)
-		switch {
-		case !ok:
-			unix.Close(c.fd)
-		case len(left) > 0:
-			go p.door.pass(c, left, nil)
-		default:
-			c.since, c.stays = time.Now(), 0
-			p.enter(c)
+// finish sends an answer, after which c may ask again.
+func (p *loop) finish(c *conn, out []byte, now time.Time) {
+	c.asked, c.since, c.stays = false, now, 0
+	left, ok := send(c.fd, out)
+	switch {
+	case !ok:
+		p.drop(c)
+	case len(left) > 0: // the client does not read
+		p.leave(c)
+		go p.door.pass(c, bytes.Clone(left), nil)
+	case c.muted:
+		c.muted = false
+		if p.watch(c.fd) != nil {
+			p.drop(c)
 		}
-	})
+	}
+}
+
+// mute has nothing told of c until it is answered.
+func (p *loop) mute(c *conn) {
+	c.muted = true
+	_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, c.fd, nil)
 }
 
 // leave takes c out of the loop, and nothing more.
@@ -289,7 +324,7 @@ func (p *loop) sweep(now time.Time) {
 	}
 	p.swept = now
 	for _, c := range p.conns {
-		if c == nil {
+		if c == nil || c.owed {
 			continue
 		}
 		patience := p.door.options.Idle
@@ -297,6 +332,15 @@ func (p *loop) sweep(now time.Time) {
 			patience = p.door.options.Request
 		}
 		if now.Sub(c.since) > patience {
+			p.drop(c)
+		}
+	}
+}
+
+// dropIdle drops all that is owed nothing.
+func (p *loop) dropIdle() {
+	for _, c := range p.conns {
+		if c != nil && !c.owed {
 			p.drop(c)
 		}
 	}
@@ -310,11 +354,7 @@ func (p *loop) end() {
 		unix.Close(c.fd)
 	}
 	p.mu.Unlock()
-	for _, c := range p.conns {
-		if c != nil {
-			p.drop(c)
-		}
-	}
+	p.dropIdle()
 	p.free()
 }
 

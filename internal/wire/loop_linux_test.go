@@ -18,9 +18,10 @@ import (
 )
 
 // echo answers each plain request with its body. A body that begins with
-// "pass" is left to the server, one with "later" is answered later, and one with
-// "large" gets an answer that no socket takes at once.
-type echo struct{ together *atomic.Int64 }
+// "pass" is left to the server, one with "later" is answered later, one with
+// "owed" when it is wished, and one with "large" gets an answer that no socket
+// takes at once.
+type echo struct{ *served }
 
 func (e echo) Answer(calls []Call) {
 	for {
@@ -36,7 +37,10 @@ func (e echo) Answer(calls []Call) {
 		case strings.HasPrefix(body, "pass"):
 			c.Pass()
 		case strings.HasPrefix(body, "later"):
-			c.Later(func(c *Call) { c.Out = answer(body, "later") })
+			later := c.Later()
+			go later.Answer(answer(body, "later"))
+		case strings.HasPrefix(body, "owed"):
+			e.owed <- c.Later()
 		case strings.HasPrefix(body, "large"):
 			c.Out = append(c.Out, answer(strings.Repeat(body, largeTimes), "loop")...)
 		default:
@@ -55,6 +59,7 @@ func answer(body, by string) []byte {
 type served struct {
 	address  string
 	together atomic.Int64
+	owed     chan *Later
 	door     net.Listener
 	server   *fasthttp.Server
 	ended    chan error
@@ -66,9 +71,9 @@ func serve(t testing.TB, o Options) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &served{address: l.Addr().String(), ended: make(chan error, 1)}
+	s := &served{address: l.Addr().String(), ended: make(chan error, 1), owed: make(chan *Later, 100)}
 	o.Path = path
-	o.Answerer = func() Answerer { return echo{&s.together} }
+	o.Answerer = func() Answerer { return echo{s} }
 	if o.Request == 0 {
 		o.Request = 10 * time.Second
 	}
@@ -361,6 +366,42 @@ func TestWhoIsAnsweredLaterWaits(t *testing.T) {
 		if got, _, _ := c.next(); got != second {
 			t.Fatalf("%q, want %q", got, second)
 		}
+	}
+}
+
+// Who is owed an answer gets it, also where the server is closed meanwhile, and
+// however long it takes; who has left does no harm.
+func TestWhatIsOwedIsAnswered(t *testing.T) {
+	s := serve(t, Options{Idle: time.Second})
+	waits, leaves, asks := s.dial(t), s.dial(t), s.dial(t)
+	io.WriteString(waits, plainly("owed 1"))
+	first := <-s.owed
+	io.WriteString(leaves, plainly("owed 2"))
+	second := <-s.owed
+	leaves.Close()
+	for until := time.Now().Add(3 * sweepTime); time.Now().Before(until); {
+		asks.ask(t, plainly("x")) // nobody waits for another
+	}
+	second.Answer(answer("2", "late"))
+	closed := make(chan error, 1)
+	go func() { closed <- s.door.Close() }()
+	if _, err := asks.from.ReadByte(); err != io.EOF {
+		t.Errorf("the door is closed, and a connection that is owed nothing stays: %v", err)
+	}
+	select {
+	case <-closed:
+		t.Error("it did not wait for who is owed an answer")
+	case <-time.After(50 * time.Millisecond):
+	}
+	first.Answer(answer("1", "late"))
+	if got, by, err := waits.next(); got != "1" || by != "late" {
+		t.Errorf("%q by %q, %v", got, by, err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if _, err := waits.from.ReadByte(); err != io.EOF {
+		t.Errorf("%v, want the end", err)
 	}
 }
 

@@ -159,5 +159,6 @@ func (h *Half) openFacts(ctx context.Context, c Config, pool *pgxpool.Pool, d *f
 		return nil, nil, err
 	}
 	h.services = append(h.services, source.Follower().Run)
+	h.closers = append(h.closers, source.Wait)
 	return source, releases, nil
 }

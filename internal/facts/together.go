@@ -1,0 +1,167 @@
+package facts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"chartgate/internal/authz"
+	"chartgate/internal/feed"
+)
+
+// Together brings the facts of several questions that have all arrived, each
+// what Facts would bring. They come in rounds, from memory, from Redis, and from
+// Postgres, each of which yields the places in list of those that are known by
+// now, or will not be. A round asks its store once for all.
+func (s *Source) Together(ctx context.Context, list []authz.Lookup) iter.Seq[[]int] {
+	return func(yield func([]int) bool) {
+		// The lease is taken before anything that it vouches for is read.
+		now, state := s.follower.Moment()
+		places := make([]int, 0, len(list))
+		var rest []missing
+		for i := range list {
+			m, found := s.look(&list[i], now, state)
+			if found {
+				places = append(places, i)
+				continue
+			}
+			m.place = i
+			rest = append(rest, m)
+		}
+		if len(places) > 0 && !yield(places) {
+			return
+		}
+		if len(rest) > 0 && state != nil && s.cache != nil {
+			if places, rest = s.fromRedis(ctx, state, rest, places[:0]); len(places) > 0 && !yield(places) {
+				return
+			}
+		}
+		if len(rest) > 0 {
+			yield(s.fromPostgres(ctx, state, rest, places[:0]))
+		}
+	}
+}
+
+// missing is a question whose facts memory does not hold.
+type missing struct {
+	*authz.Lookup
+	place  int
+	ask    ask
+	wanted feed.Snapshot // at least
+	since  time.Duration // only a read that began after this has seen all that the question must know
+	flight *flight       // by which it is read
+}
+
+// look finds what memory holds for l, or returns what is to be read.
+func (s *Source) look(l *authz.Lookup, now time.Duration, state *feed.State) (m missing, found bool) {
+	a := askOf(*l.Request)
+	m = missing{Lookup: l, since: now - s.follower.Lease()}
+	if token := l.Request.Context.MinRevision; token != "" {
+		var err error
+		if m.wanted, err = s.deployment.ParseToken(token); err != nil {
+			l.Err = badRevision(err)
+			return m, true
+		}
+		m.since = now - 1 // what the token names was there when it came
+	}
+	if state != nil && state.Snapshot.AtLeast(m.wanted) {
+		if k, ok := s.remembered(&a, state); ok {
+			s.counts.Memory.Add(1)
+			lower, upper := s.clock.atLeast(state.Bounds(now))
+			l.Facts = k.at(lower, upper, state.Token)
+			return m, true
+		}
+		if a.nothing() {
+			s.known(l, loadedAt(known{}, state), state)
+			return m, true
+		}
+	}
+	m.ask = a.clone()
+	return m, false
+}
+
+// fromRedis finds what entries of Redis say and still holds, and returns the
+// places of those questions, and what is left to read.
+func (s *Source) fromRedis(ctx context.Context, state *feed.State, list []missing, places []int) ([]int, []missing) {
+	began := s.follower.Now()
+	entries := s.cache.get(ctx, list, state.Identity)
+	rest := list[:0]
+	for i, m := range list {
+		if entries == nil || !entries[i].ok {
+			rest = append(rest, m)
+			continue
+		}
+		k := entries[i].known
+		if !state.Snapshot.AtLeast(m.wanted) || !s.follower.Unchanged(state, entries[i].at, k.keys(m.ask)) {
+			s.counts.Stale.Add(1)
+			rest = append(rest, m)
+			continue
+		}
+		s.counts.Redis.Add(1)
+		s.remember(m.ask, k, state)
+		s.took("redis", s.follower.Now()-began)
+		s.known(m.Lookup, loadedAt(k, state), state)
+		places = append(places, m.place)
+	}
+	return places, rest
+}
+
+// fromPostgres reads what is missing, or waits for others who are reading it
+// already, and returns its places.
+func (s *Source) fromPostgres(ctx context.Context, state *feed.State, list []missing, places []int) []int {
+	began := s.follower.Now()
+	s.counts.Shared.Add(uint64(s.flights.board(ctx, s.follower, list, s.readAll)))
+	for i := range list {
+		m := &list[i]
+		l, err := m.flight.wait(ctx)
+		s.took("postgres", s.follower.Now()-began)
+		switch {
+		case err != nil:
+			s.counts.Failed.Add(1)
+			m.Err = fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+		case !l.snapshot.AtLeast(m.wanted):
+			m.Err = badRevision(errors.New("lies in the future"))
+		default:
+			s.known(m.Lookup, l, state)
+		}
+		places = append(places, m.place)
+	}
+	return places
+}
+
+// known makes l's facts those that were loaded, under the lease of state, or
+// without one.
+func (s *Source) known(l *authz.Lookup, found loaded, state *feed.State) {
+	if found.token == "" {
+		found.token = s.deployment.Token(found.snapshot)
+	}
+	lower, upper := s.clock.atLeast(found.bounds(s.follower.Now()))
+	l.Facts = found.known.at(lower, upper, found.token)
+	l.Facts.Activation = found.activation
+	if state == nil {
+		l.Facts.Degraded = "no-lease"
+	}
+}
+
+// readAll reads the facts of flights from Postgres and remembers them, and then
+// keeps them in Redis. Who waits for a flight goes on when it has landed.
+func (s *Source) readAll(ctx context.Context, list []*flight, landed func()) {
+	state, from := s.follower.Live(), s.follower.Now()
+	loadAll(ctx, s.pool, list)
+	for _, f := range list {
+		if f.err != nil {
+			continue
+		}
+		f.l.began, f.l.ended = from, s.follower.Now()
+		s.counts.Postgres.Add(1)
+		if state != nil {
+			s.remember(f.ask, f.l.known, state)
+		}
+	}
+	landed()
+	if state != nil && s.cache != nil {
+		s.cache.put(ctx, list, state.Identity)
+	}
+}

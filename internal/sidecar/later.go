@@ -1,0 +1,170 @@
+package sidecar
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"chartgate/internal/pdp"
+	"chartgate/internal/web"
+	"chartgate/internal/wire"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// later decides plain questions that have to wait for their facts, or for OPA:
+// a few hands take what has gathered while they were busy, and decide it
+// together. So the stores are asked once for many, as soon as many ask.
+type later struct {
+	s       *Server
+	counted prometheus.Observer
+
+	idle chan struct{} // wakes a hand
+
+	mu      sync.Mutex
+	waiting []waiting
+	hands   int
+	most    int // hands
+}
+
+// waiting is a question that has to wait, and who is owed its answer.
+type waiting struct {
+	pdp.Asked
+	began time.Time
+	call  *wire.Later
+}
+
+const (
+	mostTogether = 64               // questions that are decided together at most
+	handTime     = 10 * time.Second // for how long a hand waits for more: a new one grows its stack again
+)
+
+func newLater(s *Server) *later {
+	return &later{s: s, counted: s.metrics.Counter(plainRoute, "post"), idle: make(chan struct{}), most: 4 * runtime.GOMAXPROCS(0)}
+}
+
+// take has w answered.
+func (l *later) take(w waiting) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(l.waiting, w)
+	select {
+	case l.idle <- struct{}{}:
+	default:
+		if l.hands < l.most {
+			l.hands++
+			go l.work()
+		}
+	}
+}
+
+// work answers what waits.
+func (l *later) work() {
+	var h hand
+	rest := time.NewTimer(handTime)
+	defer rest.Stop()
+	for {
+		for l.gather(&h) {
+			l.decide(&h)
+		}
+		rest.Reset(handTime)
+		select {
+		case <-l.idle:
+		case <-rest.C:
+			if l.leave() {
+				return
+			}
+		}
+	}
+}
+
+// gather takes what waits into h, and reports whether anything does.
+func (l *later) gather(h *hand) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.waiting), mostTogether)
+	h.list = append(h.list[:0], l.waiting[:n]...)
+	left := copy(l.waiting, l.waiting[n:])
+	clear(l.waiting[left:])
+	l.waiting = l.waiting[:left]
+	return n > 0
+}
+
+// leave lets a hand go, unless something came for it.
+func (l *later) leave() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) > 0 {
+		return false
+	}
+	l.hands--
+	return true
+}
+
+// hand is what it takes to decide some questions.
+type hand struct {
+	list    []waiting
+	asked   []pdp.Asked
+	answers pdp.Answers
+	date    date
+}
+
+// decide answers h.list. A question over which somebody panics must not take
+// the others with it: then each is decided alone.
+func (l *later) decide(h *hand) {
+	err := l.decideTogether(h)
+	if err == nil {
+		return
+	}
+	for i := range h.list {
+		if h.list[i].call == nil {
+			continue
+		}
+		alone := hand{list: []waiting{h.list[i]}}
+		if err := l.decideTogether(&alone); err != nil {
+			l.answer(&alone, 0, err)
+		}
+	}
+}
+
+// decideTogether returns an error only where somebody panicked. Then some may
+// have no answer yet.
+func (l *later) decideTogether(h *hand) (err error) {
+	h.asked = h.asked[:0]
+	for i := range h.list {
+		h.asked = append(h.asked, h.list[i].Asked)
+	}
+	ctx := newDeadline(context.Background(), slices.MaxFunc(h.list, func(a, b waiting) int { return a.began.Compare(b.began) }).began)
+	defer ctx.end()
+	defer func() {
+		if r := recover(); r != nil {
+			err = web.Panicked(r)
+		}
+	}()
+	l.s.pdp.DecideTogether(ctx, h.asked, &h.answers, func(places []int) {
+		for _, i := range places {
+			l.answer(h, i, h.answers.Errs[i])
+		}
+	})
+	return nil
+}
+
+// answer gives question i its answer, unless it has one.
+func (l *later) answer(h *hand, i int, err error) {
+	w := &h.list[i]
+	if w.call == nil {
+		return
+	}
+	var out []byte
+	if err != nil {
+		out = l.s.plainRefusal(&w.Asked, w.began, err)
+	} else {
+		out = l.s.appendAnswer(nil, h.date.at(time.Now()), w.RequestID, &h.answers.Verdicts[i])
+		l.counted.Observe(time.Since(w.began).Seconds())
+	}
+	l.s.work.end(check, 1)
+	w.call.Answer(out)
+	w.call = nil
+}
