@@ -2,7 +2,6 @@ package facts
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -33,9 +32,9 @@ const (
 )
 
 // board finds a flight for each of list: one that is on its way and began late
-// enough, else a new one. New ones are read together. It returns how many are
-// shared with others.
-func (f *flights) board(ctx context.Context, follower *feed.Follower, list []missing, read func(ctx context.Context, list []*flight, landed func())) (shared int) {
+// enough, else a new one. New ones are read together, the last of them before it
+// returns where ctx leaves the time. It returns how many are shared with others.
+func (f *flights) board(ctx context.Context, follower *feed.Follower, list []missing, read func(context.Context, []*flight)) (shared int) {
 	var own []*flight
 	f.mu.Lock()
 	for i := range list {
@@ -49,25 +48,32 @@ func (f *flights) board(ctx context.Context, follower *feed.Follower, list []mis
 		m.flight = there
 	}
 	f.mu.Unlock()
-	for together := range slices.Chunk(own, convoy) {
-		f.aloft.Go(func() { f.fly(context.WithoutCancel(ctx), together, read) })
+	shared = len(list) - len(own)
+	for len(own) > 0 {
+		together := own[:min(len(own), convoy)]
+		own = own[len(together):]
+		if at, ok := ctx.Deadline(); ok && len(own) == 0 && time.Until(at) > readLimit {
+			f.fly(ctx, together, read) // a goroutine of its own would grow its stack again
+			break
+		}
+		f.aloft.Go(func() { f.fly(ctx, together, read) })
 	}
-	return len(list) - len(own)
+	return shared
 }
 
-func (f *flights) fly(ctx context.Context, list []*flight, read func(ctx context.Context, list []*flight, landed func())) {
-	ctx, cancel := context.WithTimeout(ctx, readLimit)
+// fly reads list. Others may have come aboard, so that it does not end with ctx.
+func (f *flights) fly(ctx context.Context, list []*flight, read func(context.Context, []*flight)) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
 	defer cancel()
-	read(ctx, list, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		for _, one := range list {
-			if f.running[one.ask] == one {
-				delete(f.running, one.ask)
-			}
-			close(one.done)
+	read(ctx, list)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, one := range list {
+		if f.running[one.ask] == one {
+			delete(f.running, one.ask)
 		}
-	})
+		close(one.done)
+	}
 }
 
 // wait returns what was read, once it is.

@@ -23,7 +23,7 @@ func TestAReadOnItsWayIsSharedOnlyWhileItIsYoung(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	shares := func(since time.Duration) bool { // whether he does is known before anything is read
-		return f.board(t.Context(), follower, []missing{{ask: ask{client: "c1"}, since: since}}, func(context.Context, []*flight, func()) {
+		return f.board(t.Context(), follower, []missing{{ask: ask{client: "c1"}, since: since}}, func(context.Context, []*flight) {
 			<-release
 		}) == 1
 	}

@@ -145,9 +145,9 @@ func (s *Source) known(l *authz.Lookup, found loaded, state *feed.State) {
 	}
 }
 
-// readAll reads the facts of flights from Postgres and remembers them, and then
-// keeps them in Redis. Who waits for a flight goes on when it has landed.
-func (s *Source) readAll(ctx context.Context, list []*flight, landed func()) {
+// readAll reads the facts of flights from Postgres and remembers them, in Redis
+// too, for which nobody waits.
+func (s *Source) readAll(ctx context.Context, list []*flight) {
 	state, from := s.follower.Live(), s.follower.Now()
 	loadAll(ctx, s.pool, list)
 	for _, f := range list {
@@ -160,8 +160,7 @@ func (s *Source) readAll(ctx context.Context, list []*flight, landed func()) {
 			s.remember(f.ask, f.l.known, state)
 		}
 	}
-	landed()
 	if state != nil && s.cache != nil {
-		s.cache.put(ctx, list, state.Identity)
+		s.flights.aloft.Go(func() { s.cache.put(context.WithoutCancel(ctx), list, state.Identity) })
 	}
 }

@@ -114,8 +114,17 @@ type hand struct {
 // decide answers h.list. A question over which somebody panics must not take
 // the others with it: then each is decided alone.
 func (l *later) decide(h *hand) {
+	defer func() { // nothing of them is held on to
+		clear(h.list)
+		clear(h.asked)
+		h.answers.Reset()
+	}()
 	err := l.decideTogether(h)
 	if err == nil {
+		return
+	}
+	if len(h.list) == 1 {
+		l.answer(h, 0, err)
 		return
 	}
 	for i := range h.list {

@@ -11,13 +11,15 @@
 //
 // It promises: what it answers is what the ordinary server would have been
 // asked, to the letter (FuzzPlainIsWhatFasthttpReads). A connection has one
-// owner at any time: a loop, or the ordinary server (TestConnectionsGoToAndFro); so a file descriptor is never written to
+// owner at any time: a loop, who answers later, or the ordinary server
+// (TestConnectionsGoToAndFro); so a file descriptor is never written to
 // after somebody else has closed it. It does not promise to be used: elsewhere
 // than on Linux, the ordinary server gets everything.
 package wire
 
 import (
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -99,7 +101,12 @@ type conn struct {
 	pending []byte    // what has come of a request that is not whole
 	since   time.Time // of the last answer, or since when something is pending
 	stays   int       // see guest
-	asked   bool      // a call of it is being answered
-	owed    bool      // and its answer is given later
-	muted   bool      // what comes on it is not waited for
+	state   atomic.Uint32
 }
+
+// States of a connection that a loop has.
+const (
+	idle  = iota
+	asked // a call of it is being answered, perhaps later: it is not the loop's meanwhile
+	muted // and something came on it, which the loop does not wait for until then
+)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -32,8 +33,9 @@ type loop struct {
 	calls    []Call
 	arena    []byte
 	used     int // of arena
-	owed     int // answers that are given later
 	swept    time.Time
+
+	owed atomic.Int64 // answers that are given later
 
 	mu       sync.Mutex // for the rest, and ringing the bell
 	entering []*conn
@@ -41,10 +43,12 @@ type loop struct {
 	ended    bool
 }
 
-// settled is an answer that was given later.
+// settled is a connection whose answer was given later, and what the loop has to
+// see to.
 type settled struct {
 	conn *conn
-	out  []byte
+	left []byte // of the answer
+	gone bool   // nothing can be sent
 }
 
 func newLoop(d *door) (*loop, error) {
@@ -98,11 +102,20 @@ func (p *loop) enter(c *conn) {
 	p.ring()
 }
 
-// settle gives the loop an answer that it owes.
+// settle sends an answer that the loop owes. It is for any goroutine; the loop
+// hears of it only where there is more to do.
 func (p *loop) settle(c *conn, out []byte) {
+	c.since, c.stays = time.Now(), 0
+	left, ok := send(c.fd, out)
+	if ok && len(left) == 0 && c.state.CompareAndSwap(asked, idle) {
+		if p.owed.Add(-1); p.door.isClosed() {
+			p.wake() // it may wait for this one
+		}
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.settled = append(p.settled, settled{c, out})
+	p.settled = append(p.settled, settled{c, left, !ok})
 	if len(p.settled) == 1 { // else the bell has been rung
 		p.ring()
 	}
@@ -128,7 +141,7 @@ func (p *loop) ring() {
 func (p *loop) run() {
 	defer p.end()
 	events := make([]unix.EpollEvent, maxCalls)
-	for last := false; !last || p.owed > 0; {
+	for last := false; !last || p.owed.Load() > 0; {
 		closed := p.door.isClosed()
 		n := p.wait(events, closed && !last)
 		p.sweep(time.Now())
@@ -169,10 +182,8 @@ func (p *loop) hear(fd int) {
 	if c == nil {
 		return
 	}
-	if c.asked {
-		if c.owed { // that takes a while, and it would be told again and again
-			p.mute(c)
-		}
+	if c.state.CompareAndSwap(asked, muted) {
+		p.mute(c)
 		return
 	}
 	p.room()
@@ -203,11 +214,9 @@ func (p *loop) takeIn() {
 	entering, answers := p.entering, p.settled
 	p.entering, p.settled = nil, nil
 	p.mu.Unlock()
-	now := time.Now()
 	for _, a := range answers {
-		p.owed--
-		a.conn.owed = false
-		p.finish(a.conn, a.out, now)
+		p.owed.Add(-1)
+		p.finish(a.conn, a.left, a.gone)
 	}
 	for _, c := range entering {
 		if p.watch(c.fd) != nil {
@@ -244,7 +253,7 @@ func (p *loop) came(c *conn, text []byte) {
 		if own {
 			p.used += len(text)
 		}
-		c.asked = true
+		c.state.Store(asked)
 		return
 	case partial:
 		if c.pending == nil {
@@ -273,36 +282,32 @@ func (p *loop) answer() {
 			p.leave(c)
 			go p.door.pass(c, nil, bytes.Clone(call.raw))
 		case call.later != nil:
-			c.owed = true
-			p.owed++
+			p.owed.Add(1)
 		default:
-			p.finish(c, call.Out, now)
+			c.since, c.stays = now, 0
+			left, ok := send(c.fd, call.Out)
+			p.finish(c, left, !ok)
 		}
 	}
 	p.calls, p.used = p.calls[:0], 0
 }
 
-// finish sends an answer, after which c may ask again.
-func (p *loop) finish(c *conn, out []byte, now time.Time) {
-	c.asked, c.since, c.stays = false, now, 0
-	left, ok := send(c.fd, out)
+// finish sees to c after its answer, after which it may ask again.
+func (p *loop) finish(c *conn, left []byte, gone bool) {
+	was := c.state.Swap(idle)
 	switch {
-	case !ok:
+	case gone:
 		p.drop(c)
 	case len(left) > 0: // the client does not read
 		p.leave(c)
 		go p.door.pass(c, bytes.Clone(left), nil)
-	case c.muted:
-		c.muted = false
-		if p.watch(c.fd) != nil {
-			p.drop(c)
-		}
+	case was == muted && p.watch(c.fd) != nil:
+		p.drop(c)
 	}
 }
 
-// mute has nothing told of c until it is answered.
+// mute has nothing told of c until it is answered: it would be told again and again.
 func (p *loop) mute(c *conn) {
-	c.muted = true
 	_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, c.fd, nil)
 }
 
@@ -324,7 +329,7 @@ func (p *loop) sweep(now time.Time) {
 	}
 	p.swept = now
 	for _, c := range p.conns {
-		if c == nil || c.owed {
+		if c == nil || c.state.Load() != idle {
 			continue
 		}
 		patience := p.door.options.Idle
@@ -340,7 +345,7 @@ func (p *loop) sweep(now time.Time) {
 // dropIdle drops all that is owed nothing.
 func (p *loop) dropIdle() {
 	for _, c := range p.conns {
-		if c != nil && !c.owed {
+		if c != nil && c.state.Load() == idle {
 			p.drop(c)
 		}
 	}
