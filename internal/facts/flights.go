@@ -28,7 +28,7 @@ type flight struct {
 
 const (
 	readLimit = 2 * time.Second // bounds a shared read, which no caller's context ends
-	convoy    = 16              // how many reads go to the database together at most
+	convoy    = 4               // how many reads go to the database together at most
 )
 
 // board finds a flight for each of list: one that is on its way and began late

@@ -28,6 +28,7 @@ func (b bench) askPortal(t *testing.T, login, client string) authz.Facts {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.source.Wait()
 	return f
 }
 

@@ -21,12 +21,14 @@ type later struct {
 	s       *Server
 	counted prometheus.Observer
 
-	idle chan struct{} // wakes a hand
+	most     int           // hands
+	patience time.Duration // handTime
+	work     chan struct{} // one for each hand that is called: there is room for all
 
 	mu      sync.Mutex
 	waiting []waiting
 	hands   int
-	most    int // hands
+	idle    int // hands that nobody has called yet
 }
 
 // waiting is a question that has to wait, and who is owed its answer.
@@ -42,7 +44,8 @@ const (
 )
 
 func newLater(s *Server) *later {
-	return &later{s: s, counted: s.metrics.Counter(plainRoute, "post"), idle: make(chan struct{}), most: 4 * runtime.GOMAXPROCS(0)}
+	most := 4 * runtime.GOMAXPROCS(0)
+	return &later{s: s, counted: s.metrics.Counter(plainRoute, "post"), most: most, patience: handTime, work: make(chan struct{}, most)}
 }
 
 // take has w answered.
@@ -50,55 +53,62 @@ func (l *later) take(w waiting) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting = append(l.waiting, w)
-	select {
-	case l.idle <- struct{}{}:
-	default:
-		if l.hands < l.most {
-			l.hands++
-			go l.work()
-		}
+	switch {
+	case l.idle > 0:
+		l.idle--
+		l.work <- struct{}{}
+	case l.hands < l.most:
+		l.hands++
+		go l.answerAll()
 	}
 }
 
-// work answers what waits.
-func (l *later) work() {
+// answerAll is a hand: it answers what waits, until nothing has for a while.
+func (l *later) answerAll() {
 	var h hand
-	rest := time.NewTimer(handTime)
-	defer rest.Stop()
+	patience := time.NewTimer(l.patience)
+	defer patience.Stop()
 	for {
 		for l.gather(&h) {
 			l.decide(&h)
 		}
-		rest.Reset(handTime)
+		patience.Reset(l.patience)
 		select {
-		case <-l.idle:
-		case <-rest.C:
+		case <-l.work:
+		case <-patience.C:
 			if l.leave() {
 				return
 			}
+			<-l.work // it was called just now
 		}
 	}
 }
 
-// gather takes what waits into h, and reports whether anything does.
+// gather takes what waits into h. Where nothing does, the hand is idle from then
+// on, and has to be called.
 func (l *later) gather(h *hand) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := min(len(l.waiting), mostTogether)
+	if n == 0 {
+		l.idle++
+		return false
+	}
 	h.list = append(h.list[:0], l.waiting[:n]...)
 	left := copy(l.waiting, l.waiting[n:])
 	clear(l.waiting[left:])
 	l.waiting = l.waiting[:left]
-	return n > 0
+	return true
 }
 
-// leave lets a hand go, unless something came for it.
+// leave lets an idle hand go, unless all have been called.
 func (l *later) leave() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.waiting) > 0 {
+	if l.idle == 0 {
 		return false
 	}
+	l.idle--
 	l.hands--
 	return true
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/web"
@@ -43,7 +46,7 @@ func (s *slow) Together(ctx context.Context, list []authz.Lookup) iter.Seq[[]int
 // free, and each gets its own answer.
 func TestWhatWaitsIsDecidedTogether(t *testing.T) {
 	source := &slow{store: &store{}, let: make(chan struct{})}
-	b := benchWith(t, shippedEngine(t), web.Caller{Scopes: web.Scopes, AllPractices: true}, source, source.store)
+	b := benchWith(t, compiledEngine(t), web.Caller{Scopes: web.Scopes, AllPractices: true}, source, source.store)
 	a := b.plainAnswers()
 	var all []wire.Call
 	ask := func(n int) {
@@ -95,3 +98,60 @@ func TestWhatWaitsIsDecidedTogether(t *testing.T) {
 		t.Errorf("%d answers, %d on record", len(all)-1, n)
 	}
 }
+
+// No question is left waiting, however they come in and hands come and go.
+func TestNobodyWaitsForEver(t *testing.T) {
+	for name, c := range map[string]struct {
+		hands, askers, questions int
+		patience                 time.Duration
+	}{
+		"one hand that stays":        {1, 1, 3000, time.Hour}, // nobody else would call it
+		"hands that leave very soon": {4, 8, 100, time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := benchWith(t, compiledEngine(t), web.Caller{Scopes: web.Scopes, AllPractices: true}, unready{&store{}}, &store{})
+			b.later.most, b.later.patience = c.hands, c.patience
+			var all sync.WaitGroup
+			for range c.askers {
+				all.Go(func() {
+					a, calls := b.plainAnswers(), make([]wire.Call, 1)
+					for i := range c.questions {
+						calls[0] = wire.Call{Token: []byte(testKey), Body: []byte(questionText("practitioner-1", "chart.open", "client-1"))}
+						a.Answer(calls)
+						if out := string(calls[0].Answered()); !strings.Contains(out, `"decision":true`) {
+							t.Error(out)
+						}
+						if i%10 == 0 {
+							time.Sleep(2 * c.patience % time.Second)
+						}
+						for until := time.Now().Add(rand.N(10 * time.Microsecond)); time.Now().Before(until); { // as the hand becomes idle
+						}
+					}
+				})
+			}
+			ended := make(chan struct{})
+			go func() { all.Wait(); close(ended) }()
+			select {
+			case <-ended:
+			case <-time.After(time.Minute):
+				t.Fatal("somebody waits for an answer still")
+			}
+			for until := time.Now().Add(10 * time.Second); c.patience < time.Second; time.Sleep(time.Millisecond) {
+				b.later.mu.Lock()
+				hands, idle := b.later.hands, b.later.idle
+				b.later.mu.Unlock()
+				if hands == 0 && idle == 0 {
+					break
+				}
+				if time.Now().After(until) {
+					t.Fatalf("%d hands stay, %d idle", hands, idle)
+				}
+			}
+		})
+	}
+}
+
+// unready is a fact source that has nothing at hand.
+type unready struct{ *store }
+
+func (unready) AtHand() func(*authz.Request) (authz.Facts, bool) { return nil }
