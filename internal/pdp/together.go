@@ -67,7 +67,6 @@ func (p *PDP) DecideTogether(ctx context.Context, asked []Asked, answers *Answer
 	}
 	timed := p.lap()
 	decided := answers.decided
-	defer func() { answers.decided = decided; clear(decided[:cap(decided)]) }()
 	for places := range p.bring(ctx, list) {
 		decided = decided[:0]
 		for _, i := range places {
@@ -79,9 +78,11 @@ func (p *PDP) DecideTogether(ctx context.Context, asked []Asked, answers *Answer
 			decided, timed = append(decided, *v), nil
 		}
 		p.recordDecided(ctx, decided, places, answers)
+		clear(decided) // nothing of them is held on to
 		answered(places)
 		timed = p.lap()
 	}
+	answers.decided = decided
 }
 
 // recordDecided makes a step's verdicts durable, or fails them.
