@@ -88,7 +88,7 @@ func grantAt(grants []authz.Grant, now time.Time) *authz.Grant {
 
 // keys are what k rests on: a change under one of them may make it untrue.
 func (k known) keys(a ask) []feed.Key {
-	var keys []feed.Key
+	keys := make([]feed.Key, 0, 5)
 	if a.client != "" {
 		keys = append(keys, clientKey(a.client))
 	}

@@ -27,7 +27,9 @@ func (s *Source) Together(ctx context.Context, list []authz.Lookup) iter.Seq[[]i
 				places = append(places, i)
 				continue
 			}
-			m.place = i
+			if m.place = i; rest == nil {
+				rest = make([]missing, 0, len(list)-i)
+			}
 			rest = append(rest, m)
 		}
 		if len(places) > 0 && !yield(places) {

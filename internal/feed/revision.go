@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"hash"
 	"sync"
@@ -53,9 +54,15 @@ func (d *Deployment) Seal(purpose string, data ...[]byte) []byte {
 	defer d.macs.Put(mac)
 	mac.Reset()
 	mac.Write(d.ID[:])
-	for _, part := range append([][]byte{[]byte(purpose)}, data...) {
-		mac.Write([]byte{byte(len(part) >> 24), byte(len(part) >> 16), byte(len(part) >> 8), byte(len(part))})
+	var size [4]byte
+	write := func(part []byte) {
+		binary.BigEndian.PutUint32(size[:], uint32(len(part)))
+		mac.Write(size[:])
 		mac.Write(part)
+	}
+	write([]byte(purpose))
+	for _, part := range data {
+		write(part)
 	}
 	return mac.Sum(nil)[:SealSize]
 }

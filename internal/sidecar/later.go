@@ -39,6 +39,7 @@ type waiting struct {
 }
 
 const (
+	usualAnswer  = 768              // bytes, with its headers
 	mostTogether = 64               // questions that are decided together at most
 	handTime     = 10 * time.Second // for how long a hand waits for more: a new one grows its stack again
 )
@@ -180,7 +181,7 @@ func (l *later) answer(h *hand, i int, err error) {
 	if err != nil {
 		out = l.s.plainRefusal(&w.Asked, w.began, err)
 	} else {
-		out = l.s.appendAnswer(nil, h.date.at(time.Now()), w.RequestID, &h.answers.Verdicts[i])
+		out = l.s.appendAnswer(make([]byte, 0, usualAnswer), h.date.at(time.Now()), w.RequestID, &h.answers.Verdicts[i])
 		l.counted.Observe(time.Since(w.began).Seconds())
 	}
 	l.s.work.end(check, 1)
