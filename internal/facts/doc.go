@@ -7,8 +7,8 @@
 //
 // The way of a question: Source.Facts, or of many that have arrived together,
 // Source.Together → is the lease live? → memory → a sealed entry in Redis that
-// nothing touched since → Postgres. Redis and Postgres are asked once for all. Without a live lease
-// facts come from Postgres alone. What a read brings is kept only if nothing
-// was heard about it since the read began; package feed says what is heard, and
-// docs there say why a lease is enough.
+// nothing touched since → Postgres. Redis and Postgres are asked once for all.
+// Without a live lease facts come from Postgres alone. What a read brings is
+// kept only if nothing was heard about it since the read began; package feed
+// says what is heard, and docs there say why a lease is enough.
 package facts

@@ -28,7 +28,7 @@ func encodeEntry(d *feed.Deployment, key string, l loaded) []byte {
 }
 
 // decodeEntry reads an entry; false means that it is rubbish.
-func decodeEntry(d *feed.Deployment, key string, raw string) (known, feed.Snapshot, bool) {
+func decodeEntry(d *feed.Deployment, key, raw string) (known, feed.Snapshot, bool) {
 	if len(raw) < feed.SealSize+4 {
 		return known{}, feed.Snapshot{}, false
 	}

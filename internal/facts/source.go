@@ -92,10 +92,13 @@ func (s *Source) Wait() { s.flights.aloft.Wait() }
 // a question that arrives with the call. A bad or future min_revision is a
 // *authz.Problem; every other error matches authz.ErrUnavailable.
 func (s *Source) Facts(ctx context.Context, r authz.Request) (authz.Facts, error) {
-	one := []authz.Lookup{{Request: &r}}
-	for range s.Together(ctx, one) {
+	// The lease is taken before anything that it vouches for is read.
+	now, state := s.follower.Moment()
+	one := authz.Lookup{Request: &r}
+	if m, found := s.look(&one, now, state); !found {
+		s.read(ctx, now, state, []missing{m}, func([]int) bool { return true })
 	}
-	return one[0].Facts, one[0].Err
+	return one.Facts, one.Err
 }
 
 // AtHand returns what looks facts up in memory alone, for questions that have

@@ -35,14 +35,21 @@ func (s *Source) Together(ctx context.Context, list []authz.Lookup) iter.Seq[[]i
 		if len(places) > 0 && !yield(places) {
 			return
 		}
-		if len(rest) > 0 && state != nil && s.cache != nil {
-			if places, rest = s.fromRedis(ctx, state, rest, places[:0]); len(places) > 0 && !yield(places) {
-				return
-			}
+		s.read(ctx, now, state, rest, yield)
+	}
+}
+
+// read brings what memory does not hold, of questions that were looked at under
+// state at the time began. It yields as Together does.
+func (s *Source) read(ctx context.Context, began time.Duration, state *feed.State, rest []missing, yield func([]int) bool) {
+	places := make([]int, 0, len(rest))
+	if len(rest) > 0 && state != nil && s.cache != nil {
+		if places, rest = s.fromRedis(ctx, began, state, rest, places); len(places) > 0 && !yield(places) {
+			return
 		}
-		if len(rest) > 0 {
-			yield(s.fromPostgres(ctx, state, rest, places[:0]))
-		}
+	}
+	if len(rest) > 0 {
+		yield(s.fromPostgres(ctx, began, state, rest, places[:0]))
 	}
 }
 
@@ -76,7 +83,7 @@ func (s *Source) look(l *authz.Lookup, now time.Duration, state *feed.State) (m 
 			return m, true
 		}
 		if a.nothing() {
-			s.known(l, loadedAt(known{}, state), state)
+			s.give(l, loadedAt(known{}, state), state)
 			return m, true
 		}
 	}
@@ -86,8 +93,7 @@ func (s *Source) look(l *authz.Lookup, now time.Duration, state *feed.State) (m 
 
 // fromRedis finds what entries of Redis say and still holds, and returns the
 // places of those questions, and what is left to read.
-func (s *Source) fromRedis(ctx context.Context, state *feed.State, list []missing, places []int) ([]int, []missing) {
-	began := s.follower.Now()
+func (s *Source) fromRedis(ctx context.Context, began time.Duration, state *feed.State, list []missing, places []int) ([]int, []missing) {
 	entries := s.cache.get(ctx, list, state.Identity)
 	rest := list[:0]
 	for i, m := range list {
@@ -104,7 +110,7 @@ func (s *Source) fromRedis(ctx context.Context, state *feed.State, list []missin
 		s.counts.Redis.Add(1)
 		s.remember(m.ask, k, state)
 		s.took("redis", s.follower.Now()-began)
-		s.known(m.Lookup, loadedAt(k, state), state)
+		s.give(m.Lookup, loadedAt(k, state), state)
 		places = append(places, m.place)
 	}
 	return places, rest
@@ -112,8 +118,7 @@ func (s *Source) fromRedis(ctx context.Context, state *feed.State, list []missin
 
 // fromPostgres reads what is missing, or waits for others who are reading it
 // already, and returns its places.
-func (s *Source) fromPostgres(ctx context.Context, state *feed.State, list []missing, places []int) []int {
-	began := s.follower.Now()
+func (s *Source) fromPostgres(ctx context.Context, began time.Duration, state *feed.State, list []missing, places []int) []int {
 	s.counts.Shared.Add(uint64(s.flights.board(ctx, s.follower, list, s.readAll)))
 	for i := range list {
 		m := &list[i]
@@ -126,16 +131,16 @@ func (s *Source) fromPostgres(ctx context.Context, state *feed.State, list []mis
 		case !l.snapshot.AtLeast(m.wanted):
 			m.Err = badRevision(errors.New("lies in the future"))
 		default:
-			s.known(m.Lookup, l, state)
+			s.give(m.Lookup, l, state)
 		}
 		places = append(places, m.place)
 	}
 	return places
 }
 
-// known makes l's facts those that were loaded, under the lease of state, or
+// give makes l's facts those that were loaded, under the lease of state, or
 // without one.
-func (s *Source) known(l *authz.Lookup, found loaded, state *feed.State) {
+func (s *Source) give(l *authz.Lookup, found loaded, state *feed.State) {
 	if found.token == "" {
 		found.token = s.deployment.Token(found.snapshot)
 	}

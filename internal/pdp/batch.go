@@ -46,7 +46,7 @@ func (p *PDP) DecideAll(ctx context.Context, scope Scope, requests []authz.Reque
 		v.Begin(requests[i], requestID)
 		timed := p.lap()
 		facts, err := ahead.facts(i, &v.Request)
-		set, err = p.judgeFound(ctx, set, scope, facts, err, v, timed)
+		set, err = p.judge(ctx, set, scope, facts, err, v, timed)
 		return err
 	})
 }

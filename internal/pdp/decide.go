@@ -98,10 +98,13 @@ func (p *PDP) Decide(ctx context.Context, scope Scope, r authz.Request, requestI
 		rooms.Put(room)
 	}()
 	v := &room[0]
-	if _, err := p.judge(ctx, nil, scope, r, requestID, v); err != nil {
+	v.Begin(r, requestID)
+	timed := p.lap()
+	facts, err := p.facts.Facts(ctx, v.Request)
+	if _, err := p.judge(ctx, nil, scope, facts, err, v, timed); err != nil {
 		return *v, err
 	}
-	timed := p.lap()
+	timed = p.lap()
 	if err := p.recorder.Record(ctx, room[:]...); err != nil {
 		return authz.Verdict{}, err
 	}
@@ -109,18 +112,10 @@ func (p *PDP) Decide(ctx context.Context, scope Scope, r authz.Request, requestI
 	return *v, nil
 }
 
-// judge decides without recording, by set, or by the policies of the time where
-// that is nil, and returns which it were. On an error the verdict says what was
-// asked, and denies.
-func (p *PDP) judge(ctx context.Context, set *Policies, scope Scope, r authz.Request, requestID string, v *authz.Verdict) (*Policies, error) {
-	v.Begin(r, requestID)
-	timed := p.lap()
-	facts, err := p.facts.Facts(ctx, v.Request)
-	return p.judgeFound(ctx, set, scope, facts, err, v, timed)
-}
-
-// judgeFound is judge, once the facts are there, or it is known why they are not.
-func (p *PDP) judgeFound(ctx context.Context, set *Policies, scope Scope, facts authz.Facts, err error, v *authz.Verdict, timed *lap) (*Policies, error) {
+// judge decides without recording, on facts, or fails where it is known why there
+// are none: by set, or by the policies of the time where that is nil. It returns
+// which they were. On an error the verdict says what was asked, and denies.
+func (p *PDP) judge(ctx context.Context, set *Policies, scope Scope, facts authz.Facts, err error, v *authz.Verdict, timed *lap) (*Policies, error) {
 	if err == nil && set == nil { // after the facts: what vouches for them vouches for the policies too
 		set, err = p.releases.at(ctx, facts.Activation)
 	}
@@ -132,7 +127,7 @@ func (p *PDP) judgeFound(ctx context.Context, set *Policies, scope Scope, facts 
 	return set, p.judgeOn(ctx, set, scope, facts, v, timed)
 }
 
-// judgeOn is judgeFound by set.
+// judgeOn is judge by set.
 func (p *PDP) judgeOn(ctx context.Context, set *Policies, scope Scope, facts authz.Facts, v *authz.Verdict, timed *lap) error {
 	if facts.Practice != "" && !scope.Covers(facts.Practice) {
 		facts = facts.Hidden()

@@ -71,7 +71,7 @@ func (p *PDP) DecideTogether(ctx context.Context, asked []Asked, answers *Answer
 		decided = decided[:0]
 		for _, i := range places {
 			v := &answers.Verdicts[i]
-			if _, err := p.judgeFound(ctx, nil, asked[i].Scope, list[i].Facts, list[i].Err, v, timed); err != nil {
+			if _, err := p.judge(ctx, nil, asked[i].Scope, list[i].Facts, list[i].Err, v, timed); err != nil {
 				answers.fail(i, err)
 				continue
 			}
