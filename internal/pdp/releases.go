@@ -33,8 +33,14 @@ type Releases struct {
 	accepted highest
 	held     []*loaded // most recently used last
 	flights  map[feed.Release]*flight
-	failedAt time.Time // when catching up last failed, and why
-	failed   error
+	tried    attempt // the last one to catch up
+}
+
+// attempt is what became of catching up with an activation, and when.
+type attempt struct {
+	serial int64
+	at     time.Time
+	err    error
 }
 
 // highest is how far a deployment's activations have come, as this sidecar
@@ -250,7 +256,7 @@ func (r *Releases) atHand() *Policies {
 }
 
 // catchUp follows the activation for one decision; the others wait for it, and
-// believe its failure for a moment.
+// believe its failure for a moment if they need no later activation.
 func (r *Releases) catchUp(ctx context.Context, serial int64) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -264,14 +270,14 @@ func (r *Releases) catchUp(ctx context.Context, serial int64) error {
 		return nil
 	}
 	r.mu.Lock()
-	at, failed := r.failedAt, r.failed
+	last := r.tried
 	r.mu.Unlock()
-	if failed != nil && time.Since(at) < retryEvery {
-		return failed
+	if last.err != nil && serial <= last.serial && time.Since(last.at) < retryEvery { // it says nothing of a later one
+		return last.err
 	}
-	err := r.follow(ctx)
+	err := r.follow(context.WithoutCancel(ctx)) // others believe it, whoever leaves
 	r.mu.Lock()
-	r.failedAt, r.failed = time.Now(), err
+	r.tried = attempt{serial, time.Now(), err}
 	r.mu.Unlock()
 	return err
 }

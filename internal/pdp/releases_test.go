@@ -139,6 +139,50 @@ func TestFactsNewerThanThePolicy(t *testing.T) {
 	}
 }
 
+// That one release cannot be had is believed for a moment, but says nothing of
+// the next one: nobody is refused for it (promise P7).
+func TestAFailureIsBelievedOfItsActivationOnly(t *testing.T) {
+	d := newDesk(t)
+	s := &store{facts: factsOf("practitioner-1", "active")}
+	p := pdp.Follow(d.Releases, s, s)
+	for serial := int64(1); serial < 10; serial += 2 {
+		d.activate(feed.Activation{Serial: serial, Active: feed.Release{Name: "none", Content: "sha256:none", Revision: serial}})
+		s.facts.Activation = serial
+		if _, err := p.Decide(t.Context(), everywhere, ask("act.0"), ""); !errors.Is(err, authz.ErrUnavailable) {
+			t.Fatalf("activation %d, of a release that nobody has: %v", serial, err)
+		}
+		next := d.release(t, "next", 1, serial+1)
+		d.activate(feed.Activation{Serial: serial + 1, Active: next})
+		s.facts.Activation = serial + 1
+		if v, err := p.Decide(t.Context(), everywhere, ask("act.0"), ""); err != nil || v.Release != next.Content {
+			t.Errorf("activation %d, at once after one that failed: %s, %v", serial+1, v.Release, err)
+		}
+	}
+}
+
+// One who leaves while the release is looked for spoils nothing for the others.
+func TestWhoLeavesSpoilsNothing(t *testing.T) {
+	d := newDesk(t)
+	d.activate(feed.Activation{Serial: 1, Active: d.release(t, "one", 1, 1)})
+	s := &store{facts: factsOf("practitioner-1", "active")}
+	s.facts.Activation = 1
+	read := d.o.Read
+	ctx, leave := context.WithCancel(t.Context())
+	d.o.Read = func(ctx context.Context) (feed.Activation, error) {
+		leave()
+		if err := ctx.Err(); err != nil {
+			return feed.Activation{}, err
+		}
+		return read(ctx)
+	}
+	d.restart(t)
+	p := pdp.Follow(d.Releases, s, s)
+	_, _ = p.Decide(ctx, everywhere, ask("act.0"), "")
+	if _, err := p.Decide(t.Context(), everywhere, ask("act.0"), ""); err != nil || d.Check(t.Context()) != nil {
+		t.Errorf("after somebody left: %v, %v", err, d.Check(t.Context()))
+	}
+}
+
 // A batch arrived at once: one release decides all of it.
 func TestABatchIsDecidedByOneRelease(t *testing.T) {
 	d := newDesk(t)
