@@ -2,6 +2,7 @@ package facts
 
 import (
 	"hash/maphash"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 
@@ -16,15 +17,23 @@ import (
 // touched any of its keys. Where it does not know, it forgets.
 type joined struct {
 	seed   maphash.Seed
-	table  [1 << joinedBits][2]atomic.Pointer[whole]
+	table  [1 << joinedBits]place
 	heards [1 << heardBits]atomic.Uint64 // the last poll that touched a key of this place
 	floor  atomic.Uint64                 // the last poll that dropped everything
 }
 
 const (
-	joinedBits = 14 // places for questions: each holds the two newest
+	joinedBits = 13 // places for questions
 	heardBits  = 12 // several keys share a place: they are taken for touched together
 )
+
+// place holds a few questions. Their tags stand beside each other, so that no
+// other question's facts are looked at.
+type place struct {
+	tags   [4]atomic.Uint32 // some bits of the question's hash; a hint
+	wholes [4]atomic.Pointer[whole]
+	_      [16]byte // a line of memory each
+}
 
 // whole is the facts of one question. What is of this question alone stands
 // together, since a decision waits for memory more than it computes.
@@ -43,13 +52,13 @@ func newJoined() *joined { return &joined{seed: maphash.MakeSeed()} }
 // get returns the facts of a, if they are known to be good still. The state of
 // the lease must have been taken before.
 func (j *joined) get(a *ask) (*known, bool) {
-	place := j.questions(a)
-	for i := range place {
-		if w := place[i].Load(); w != nil && w.ask == *a {
-			if j.good(w) {
-				return &w.known, true
-			}
-			return nil, false
+	place, tag := j.questions(a)
+	for i := range place.tags {
+		if place.tags[i].Load() != tag {
+			continue
+		}
+		if w := place.wholes[i].Load(); w != nil && w.ask == *a && j.good(w) {
+			return &w.known, true
 		}
 	}
 	return nil, false
@@ -67,8 +76,9 @@ func (j *joined) good(w *whole) bool {
 	return true
 }
 
-func (j *joined) questions(a *ask) *[2]atomic.Pointer[whole] {
-	return &j.table[maphash.Comparable(j.seed, *a)>>(64-joinedBits)]
+func (j *joined) questions(a *ask) (p *place, tag uint32) {
+	h := maphash.Comparable(j.seed, *a)
+	return &j.table[h>>(64-joinedBits)], uint32(h)
 }
 
 // put keeps the facts of a, which were good at a poll.
@@ -78,11 +88,25 @@ func (j *joined) put(a ask, k known, keys []feed.Key, poll uint64) {
 	for i, key := range keys {
 		w.heards[i] = j.place(key)
 	}
-	place := j.questions(&w.ask)
-	if first := place[0].Load(); first != nil && first.ask != w.ask {
-		place[1].Store(first)
+	p, tag := j.questions(&w.ask)
+	i := j.room(p, tag)
+	p.wholes[i].Store(w)
+	p.tags[i].Store(tag)
+}
+
+// room picks where at p a question is put: where it stands already, else where
+// nothing of use stands, else anywhere.
+func (j *joined) room(p *place, tag uint32) int {
+	spare := rand.IntN(len(p.tags))
+	for i := range p.tags {
+		switch w := p.wholes[i].Load(); {
+		case w == nil || !j.good(w):
+			spare = i
+		case p.tags[i].Load() == tag:
+			return i
+		}
 	}
-	place[0].Store(w)
+	return spare
 }
 
 // gather copies a and what of k is not shared with many questions to one place.
@@ -125,8 +149,9 @@ func (j *joined) touched(key feed.Key, poll uint64) { j.heards[j.place(key)].Sto
 func (j *joined) dropped(poll uint64) {
 	j.floor.Store(poll)
 	for i := range j.table {
-		j.table[i][0].Store(nil)
-		j.table[i][1].Store(nil)
+		for k := range j.table[i].wholes {
+			j.table[i].wholes[k].Store(nil)
+		}
 	}
 }
 

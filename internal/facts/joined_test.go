@@ -144,13 +144,13 @@ func TestWholeFactsAreFoundAgainAndBounded(t *testing.T) {
 	}
 	kept := 0
 	for i := range j.table {
-		for k := range j.table[i] {
-			if j.table[i][k].Load() != nil {
+		for k := range j.table[i].wholes {
+			if j.table[i].wholes[k].Load() != nil {
 				kept++
 			}
 		}
 	}
-	if kept < 1<<joinedBits || kept > 2<<joinedBits {
+	if kept < 2<<joinedBits || kept > 4<<joinedBits {
 		t.Errorf("%d are kept", kept)
 	}
 }
