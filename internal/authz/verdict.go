@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,13 +37,39 @@ func NewVerdict(r Request, release, requestID string) (v Verdict) {
 
 // Begin is NewVerdict in place: v must be the zero verdict.
 func (v *Verdict) Begin(r Request, requestID string) {
-	var err error
-	if v.ID, err = uuid.NewV7(); err != nil {
-		v.ID = uuid.New()
+	a := Arrive()
+	a.Begin(v, r, requestID)
+}
+
+// Arrival is when some questions arrived together.
+type Arrival struct {
+	at   time.Time
+	next uuid.UUID
+}
+
+// Arrive returns the arrival of questions that are there now.
+func Arrive() Arrival { return Arrival{time.Now(), newID()} }
+
+func newID() uuid.UUID {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.New()
 	}
-	v.At, v.Request, v.RequestID = time.Now(), r.Clean(), requestID
+	return id
+}
+
+// Begin is Verdict.Begin for one of the questions. Their ids differ in the random
+// part, which counts on (RFC 9562, 6.2, method 2).
+func (a *Arrival) Begin(v *Verdict, r Request, requestID string) {
+	v.ID, v.At, v.Request, v.RequestID = a.next, a.at, r.Clean(), requestID
 	v.Exact = Decision{Code: CodeUnavailable, Bases: []string{}}
 	v.Shown = v.Exact
+	const random = 1<<62 - 1
+	if n := binary.BigEndian.Uint64(a.next[8:]); n&random < random {
+		binary.BigEndian.PutUint64(a.next[8:], n+1)
+	} else {
+		a.next = newID()
+	}
 }
 
 func init() {

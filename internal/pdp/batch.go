@@ -41,9 +41,10 @@ func (a *Answers) fail(i int, err error) {
 // leaves no answers.
 func (p *PDP) DecideAll(ctx context.Context, scope Scope, requests []authz.Request, requestID string, stop func(*authz.Verdict, error) bool, answers *Answers) error {
 	var set *Policies // one for all: they arrived together
+	arrival := authz.Arrive()
 	ahead := p.lookAhead(ctx, requests)
 	return p.decideAll(ctx, len(requests), stop, answers, func(i int, v *authz.Verdict) (err error) {
-		v.Begin(requests[i], requestID)
+		arrival.Begin(v, requests[i], requestID)
 		timed := p.lap()
 		facts, err := ahead.facts(i, &v.Request)
 		set, err = p.judge(ctx, set, scope, facts, err, v, timed)

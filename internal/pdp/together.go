@@ -27,9 +27,10 @@ func (p *PDP) DecideAtHand(ctx context.Context, asked []Asked, answers *Answers)
 	if atHand == nil || p.Engine().Program() == nil { // OPA takes its time
 		return nil
 	}
+	arrival := authz.Arrive()
 	for i := range asked {
 		q, v := &asked[i], &answers.Verdicts[i]
-		v.Begin(q.Request, q.RequestID)
+		arrival.Begin(v, q.Request, q.RequestID)
 		timed := p.lap()
 		facts, ok := atHand(&v.Request)
 		timed.done(PartFacts)
@@ -60,9 +61,10 @@ func (p *PDP) DecideTogether(ctx context.Context, asked []Asked, answers *Answer
 	answers.Verdicts = slices.Grow(answers.Verdicts, len(asked))[:len(asked)]
 	list := slices.Grow(answers.lookups[:0], len(asked))[:len(asked)]
 	defer func() { answers.lookups = list; clear(list) }()
+	arrival := authz.Arrive()
 	for i := range asked {
 		v := &answers.Verdicts[i]
-		v.Begin(asked[i].Request, asked[i].RequestID)
+		arrival.Begin(v, asked[i].Request, asked[i].RequestID)
 		list[i].Request = &v.Request
 	}
 	timed := p.lap()
