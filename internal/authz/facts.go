@@ -77,6 +77,10 @@ type Facts struct {
 	Grant    *Grant
 	Portal   *Portal
 	Settings *Settings
+
+	// Precedents is room beside these facts, as their source gave them out. Whoever
+	// changes them must not use it.
+	Precedents *Precedents
 }
 
 // Lookup is a request, and what is known for it, or why that cannot be told.

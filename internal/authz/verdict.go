@@ -20,6 +20,9 @@ type Verdict struct {
 	Named     string   // the policy revision that the answer names: another where naming Release would show what may not be seen (promise P8)
 	RequestID string   // X-Request-ID of the asking service, "" when none
 
+	// Precedent is what the verdict follows, or has set; nil where it is on its own.
+	Precedent *Precedent
+
 	// Of a user's own bundle: the input, as JSON, of which the record keeps a
 	// digest, and the context of its decision. Of a list (CodeListed): what was
 	// asked and what was listed.

@@ -8,11 +8,12 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"pgregory.net/rapid"
 )
 
 // benchCases are questions of everyday: allowed by assignment, allowed by a
 // grant with an end, refused.
-func benchCases(t testing.TB) []struct {
+func benchCases(t rapid.TB) []struct {
 	name string
 	r    authz.Request
 	f    authz.Facts

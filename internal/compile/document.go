@@ -345,6 +345,11 @@ var (
 	lastSecond  = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).Unix()
 )
 
+var writableTimes = authz.Span{
+	Now:    authz.Range{From: firstSecond * 1e6, To: lastSecond*1e6 + 999_999},
+	Latest: authz.Range{From: firstSecond * 1e6, To: lastSecond*1e6 + 999_999},
+}
+
 func writable(t time.Time) bool {
 	s := t.Unix()
 	return firstSecond <= s && s <= lastSecond

@@ -38,6 +38,7 @@ type node struct {
 // and what must hold of one of its elements.
 type comparison struct {
 	fast  fast
+	clock bool // one of the operands is
 	op    Op
 	each  int32
 	quick quick // what fast needs of the operands, at the beginning
@@ -71,6 +72,7 @@ type frame struct {
 	known    uint64
 	truth    uint64
 	elements [maxLoops]value
+	span     authz.Span // where the answer stays what it is, as far as it was looked into
 }
 
 func newCode() *code { return &code{index: map[string]int32{}} }
@@ -101,6 +103,7 @@ func (c *code) add(f *Formula) (int32, error) {
 		n.loop, n.first = int8(f.Loop-1), int32(len(c.atoms))
 		atom := comparison{fast: fastOf(f), op: f.Op, a: prepared(f.A), b: prepared(f.B)}
 		atom.quick = quickOf(&atom.a, &atom.b)
+		atom.clock = atom.a.clock() || atom.b.clock()
 		if f.Kind == KindExists {
 			atom.each = kids[0]
 		}
@@ -210,6 +213,9 @@ func (n *comparison) test(fr *frame) bool {
 		b = value{sort: instant, num: n.b.micro}
 	case b.sort == instant && n.a.time:
 		a = value{sort: instant, num: n.a.micro}
+	}
+	if n.clock {
+		fr.span.Meet(n.span(a, b))
 	}
 	return test(n.op, a, b)
 }

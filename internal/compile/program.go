@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"chartgate/internal/authz"
@@ -15,6 +16,7 @@ import (
 // is certified (see Certify).
 type Program struct {
 	Policy  *Policy
+	Number  uint64 // no other program of this process has it
 	actions map[string]*runnable
 	codes   []coded    // by Verdict.Code
 	bases   [][]string // the texts of every set of bases, by Verdict.Bases
@@ -51,10 +53,13 @@ type Verdict struct {
 	Until time.Time // zero: no end
 }
 
+// programs is how many were assembled.
+var programs atomic.Uint64
+
 // Assemble makes a program of formulas. Actions that carry an error are left to
 // OPA; so is one that cannot be run, which gets its error here.
 func Assemble(p *Policy) *Program {
-	prog := &Program{Policy: p, actions: map[string]*runnable{}, bases: setsOf(p.Bases)}
+	prog := &Program{Policy: p, Number: programs.Add(1), actions: map[string]*runnable{}, bases: setsOf(p.Bases)}
 	for _, name := range slices.Concat(p.Bases, p.Denials) {
 		prog.codes = append(prog.codes, coded{name, p.reasons[name]})
 	}
@@ -123,7 +128,11 @@ func (p *Program) Decide(r *authz.Request, f *authz.Facts) (Verdict, bool) {
 		return Verdict{}, false
 	}
 	fr := frame{request: r, facts: f}
-	v, found := a.decide(&fr)
+	return p.decide(a, &fr)
+}
+
+func (p *Program) decide(a *runnable, fr *frame) (Verdict, bool) {
+	v, found := a.decide(fr)
 	return v, found && p.codes[v.Code].admin != ""
 }
 
@@ -151,6 +160,9 @@ func (a *runnable) decide(fr *frame) (v Verdict, found bool) {
 			if end := s.at.read(fr); end.sort == instant {
 				v.Until = time.UnixMicro(end.num).UTC()
 			}
+			if s.at.clock() {
+				fr.span = authz.Never
+			}
 		}
 	}
 	return v, found
@@ -169,11 +181,23 @@ func (p *Program) Decision(v Verdict) authz.Decision {
 
 // Evaluate is Decide and Decision in one.
 func (p *Program) Evaluate(r *authz.Request, f *authz.Facts) (authz.Decision, bool) {
-	v, ok := p.Decide(r, f)
-	if !ok {
-		return authz.Decision{}, false
+	d, _, ok := p.EvaluateFor(r, f)
+	return d, ok
+}
+
+// EvaluateFor is Evaluate, and says at which times, with all else the same, the
+// decision is the same.
+func (p *Program) EvaluateFor(r *authz.Request, f *authz.Facts) (authz.Decision, authz.Span, bool) {
+	a := p.actions[r.Action]
+	if a == nil || !guaranteed(r, f) {
+		return authz.Decision{}, authz.Never, false
 	}
-	return p.Decision(v), true
+	fr := frame{request: r, facts: f, span: writableTimes}
+	v, ok := p.decide(a, &fr)
+	if !ok {
+		return authz.Decision{}, authz.Never, false
+	}
+	return p.Decision(v), fr.span, true
 }
 
 // Left says why Decide left a request to OPA, where a broken guarantee is the

@@ -25,13 +25,15 @@ type joined struct {
 const (
 	joinedBits = 13 // places for questions
 	heardBits  = 12 // several keys share a place: they are taken for touched together
+	ways       = 4  // questions at a place
+	wholeBytes = 1 << 10
 )
 
 // place holds a few questions. Their tags stand beside each other, so that no
 // other question's facts are looked at.
 type place struct {
-	tags   [4]atomic.Uint32 // some bits of the question's hash; a hint
-	wholes [4]atomic.Pointer[whole]
+	tags   [ways]atomic.Uint32 // some bits of the question's hash; a hint
+	wholes [ways]atomic.Pointer[whole]
 	_      [16]byte // a line of memory each
 }
 
@@ -45,6 +47,8 @@ type whole struct {
 	known  known
 	client authz.Client
 	grants [1]authz.Grant
+
+	precedents authz.Precedents
 }
 
 func newJoined() *joined { return &joined{seed: maphash.MakeSeed()} }
@@ -131,6 +135,7 @@ func gather(a ask, k known) *whole {
 		}
 		w.known.Client = &w.client
 	}
+	w.known.precedents = &w.precedents
 	if len(k.Grants) == 1 {
 		w.grants[0] = k.Grants[0]
 		w.known.Grants = w.grants[:]

@@ -123,6 +123,10 @@ func TestGatheredFactsAreTheSame(t *testing.T) {
 			k.Grants = append(k.Grants, authz.Grant{Scope: id.Draw(t, "scope")})
 		}
 		w := gather(a, k)
+		if w.known.precedents != &w.precedents {
+			t.Fatal("precedents have no room beside the facts")
+		}
+		w.known.precedents = nil
 		if diff := cmp.Diff(k, w.known, cmp.AllowUnexported(known{})); diff != "" || w.ask != a {
 			t.Fatalf("%+v became %+v: %s", a, w.ask, diff)
 		}

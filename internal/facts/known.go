@@ -38,16 +38,17 @@ func (a ask) nothing() bool { return a.client == "" && a.practice == "" }
 // known is what the database holds for an ask. It does not depend on the time,
 // so that it stays true until one of its rows is written.
 type known struct {
-	Practice  string
-	Preset    string
-	Overrides []byte
-	Client    *authz.Client
-	Member    *authz.Member
-	Grants    []authz.Grant   // not ended when read, by start; they never overlap
-	Portal    *authz.Portal   // without its features
-	Offered   []string        // portal features of the practice
-	Left      []string        // what the client's narrowing leaves of them; nil: all
-	settings  *authz.Settings // of Preset and Overrides
+	Practice   string
+	Client     *authz.Client
+	Member     *authz.Member
+	Grants     []authz.Grant     // not ended when read, by start; they never overlap
+	Portal     *authz.Portal     // without its features
+	settings   *authz.Settings   // of Preset and Overrides
+	precedents *authz.Precedents // of one question; nil where it is not kept whole
+	Offered    []string          // portal features of the practice
+	Left       []string          // what the client's narrowing leaves of them; nil: all
+	Preset     string
+	Overrides  []byte
 }
 
 // at returns the facts as they are at a time between now and latest.
@@ -55,7 +56,7 @@ func (k *known) at(now, latest time.Time, revision string) authz.Facts {
 	return authz.Facts{
 		Now: now, Latest: latest, Revision: revision, Practice: k.Practice,
 		Client: k.Client, Member: k.Member, Settings: k.settings,
-		Grant: grantAt(k.Grants, latest), Portal: k.portal(),
+		Grant: grantAt(k.Grants, latest), Portal: k.portal(), Precedents: k.precedents,
 	}
 }
 

@@ -38,8 +38,13 @@ type Counts struct {
 	Failed   atomic.Uint64 // could not be had
 }
 
-// DefaultMemory is how many bytes of facts are remembered unless said otherwise.
-const DefaultMemory = 64 << 20
+// DefaultMemory is how many bytes of single facts are remembered unless said
+// otherwise, and WholeMemory about as many as whole questions with all that is
+// kept beside them take at most.
+const (
+	DefaultMemory = 32 << 20
+	WholeMemory   = wholeBytes * ways << joinedBits
+)
 
 // Options of a Source; the zero value is the default.
 type Options struct {

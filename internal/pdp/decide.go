@@ -135,16 +135,21 @@ func (p *PDP) judgeOn(ctx context.Context, set *Policies, scope Scope, facts aut
 	v.Facts = facts
 	engine := set.of(&v.Request, &v.Facts)
 	v.Release, v.Named = engine.Revision(), engine.Revision()
-	exact, err := engine.evaluate(ctx, &v.Request, &v.Facts)
-	if err != nil {
-		return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
-	}
-	shown, named, err := set.shown(ctx, engine, &v.Request, &v.Facts, exact)
-	if err != nil {
-		return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+	program := set.leading(engine)
+	if !engine.follow(program, v) {
+		span := authz.Always
+		exact, err := engine.evaluate(ctx, &v.Request, &v.Facts, &span)
+		if err != nil {
+			return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+		}
+		shown, named, err := set.shown(ctx, engine, &v.Request, &v.Facts, exact, &span)
+		if err != nil {
+			return fmt.Errorf("%w: %w", authz.ErrUnavailable, err)
+		}
+		v.Exact, v.Shown, v.Named = exact, shown, named
+		engine.lead(program, v, span)
 	}
 	timed.done(PartEvaluate)
-	v.Exact, v.Shown, v.Named = exact, shown, named
 	if set.trial != nil {
 		set.trial.draw(engine, v)
 	}

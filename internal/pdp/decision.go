@@ -62,24 +62,24 @@ func sentence(v any) string {
 // no_basis, so that a client he may not see and one that does not exist look
 // the same (promise P8; DOMAIN rules 105, 114).
 func (e *Engine) Shown(ctx context.Context, r authz.Request, f authz.Facts, exact authz.Decision) (authz.Decision, error) {
-	return e.shown(ctx, &r, &f, exact)
+	return e.shown(ctx, &r, &f, exact, new(authz.Span))
 }
 
-func (e *Engine) shown(ctx context.Context, r *authz.Request, f *authz.Facts, exact authz.Decision) (authz.Decision, error) {
+func (e *Engine) shown(ctx context.Context, r *authz.Request, f *authz.Facts, exact authz.Decision, span *authz.Span) (authz.Decision, error) {
 	switch {
 	case exact.Allow, exact.Code == authz.CodeUnknownAction, exact.Code == authz.CodeBadInput, exact.Code == authz.CodeNoBasis:
 		return exact, nil
 	case r.Resource.Client() == "":
 		return exact, nil
 	}
-	if may, err := e.mayKnow(ctx, r, f); err != nil || may {
+	if may, err := e.mayKnow(ctx, r, f, span); err != nil || may {
 		return exact, err
 	}
 	return e.noBasis, nil
 }
 
 // mayKnow reports whether the subject may know of the client that r is about.
-func (e *Engine) mayKnow(ctx context.Context, r *authz.Request, f *authz.Facts) (bool, error) {
+func (e *Engine) mayKnow(ctx context.Context, r *authz.Request, f *authz.Facts, span *authz.Span) (bool, error) {
 	list := *r
 	list.Action = authz.ActionClientList
 	if r.Subject.Type == authz.SubjectPortal {
@@ -89,7 +89,7 @@ func (e *Engine) mayKnow(ctx context.Context, r *authz.Request, f *authz.Facts) 
 	if practice, sent := r.Resource.Properties["practice"]; sent {
 		list.Resource.Properties = authz.Properties{"practice": practice}
 	}
-	may, err := e.evaluate(ctx, &list, f)
+	may, err := e.evaluate(ctx, &list, f, span)
 	return may.Allow, err
 }
 

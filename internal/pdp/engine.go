@@ -94,21 +94,30 @@ func (e *Engine) OwnPolicy() bool { return e.decision != DecisionPath }
 // decision, now and on replay. The decision is exact; see Shown for what may be
 // answered. An error means that the policy gave no decision.
 func (e *Engine) Evaluate(ctx context.Context, r authz.Request, f authz.Facts) (authz.Decision, error) {
-	return e.evaluate(ctx, &r, &f)
+	return e.evaluate(ctx, &r, &f, new(authz.Span))
 }
 
-func (e *Engine) evaluate(ctx context.Context, r *authz.Request, f *authz.Facts) (authz.Decision, error) {
+// evaluate is Evaluate, and leaves of span the times at which the decision is the
+// same with all else the same.
+func (e *Engine) evaluate(ctx context.Context, r *authz.Request, f *authz.Facts, span *authz.Span) (authz.Decision, error) {
 	if p := e.program.Load(); p != nil {
-		if d, ok := e.byProgram(ctx, p, r, f); ok {
-			e.counts.Program.Add(1)
-			if e.shadow != nil && e.shadow.draws() {
-				e.shadow.draw(e, p, *r, *f, d)
-			}
+		if d, same, ok := e.byProgram(ctx, p, r, f); ok {
+			span.Meet(same)
+			e.decided(p, r, f, &d)
 			return d, nil
 		}
 	}
+	*span = authz.Never
 	e.counts.OPA.Add(1)
 	return e.byOPA(ctx, *r, *f)
+}
+
+// decided counts a decision of the program, and has some looked at.
+func (e *Engine) decided(p *compile.Program, r *authz.Request, f *authz.Facts, d *authz.Decision) {
+	e.counts.Program.Add(1)
+	if e.shadow != nil && e.shadow.draws() {
+		e.shadow.draw(e, p, *r, *f, *d)
+	}
 }
 
 // byOPA is Evaluate by OPA's evaluator: the reference.

@@ -11,11 +11,11 @@ import (
 // byProgram decides with the program, if the facts keep all that its certificate
 // and the lists rest on. Where they do not, OPA has to decide, and somebody has
 // to look: it is logged once for each guarantee, and counted.
-func (e *Engine) byProgram(ctx context.Context, p *compile.Program, r *authz.Request, f *authz.Facts) (authz.Decision, bool) {
+func (e *Engine) byProgram(ctx context.Context, p *compile.Program, r *authz.Request, f *authz.Facts) (authz.Decision, authz.Span, bool) {
 	broken := compile.Broken(r, f)
 	if broken == compile.Kept {
-		if d, ok := p.Evaluate(r, f); ok {
-			return d, true
+		if d, span, ok := p.EvaluateFor(r, f); ok {
+			return d, span, true
 		}
 		broken = p.Left(r, f)
 	}
@@ -23,7 +23,7 @@ func (e *Engine) byProgram(ctx context.Context, p *compile.Program, r *authz.Req
 		slog.ErrorContext(ctx, "facts break what the compiled policy rests on; OPA decides on such facts, and lists may be wrong: "+
 			"look at the constraints of the database, and at who writes to it", "guarantee", broken.String(), "revision", e.revision)
 	}
-	return authz.Decision{}, false
+	return authz.Decision{}, authz.Never, false
 }
 
 // Compiled reports whether a certified program decides; else OPA does.

@@ -73,19 +73,19 @@ func shareOf(practice string) int {
 // client that does not exist, so where the candidate decided on one that the
 // subject may not know of, the answer is that of the active release for a client
 // that does not exist (promise P8).
-func (s *Policies) shown(ctx context.Context, engine *Engine, r *authz.Request, f *authz.Facts, exact authz.Decision) (authz.Decision, string, error) {
+func (s *Policies) shown(ctx context.Context, engine *Engine, r *authz.Request, f *authz.Facts, exact authz.Decision, span *authz.Span) (authz.Decision, string, error) {
 	if engine == s.active || exact.Allow || r.Resource.Client() == "" {
-		shown, err := engine.shown(ctx, r, f, exact)
+		shown, err := engine.shown(ctx, r, f, exact, span)
 		return shown, engine.Revision(), err
 	}
-	may, err := engine.mayKnow(ctx, r, f)
+	may, err := engine.mayKnow(ctx, r, f, span)
 	if err != nil || may {
 		return exact, engine.Revision(), err
 	}
 	nothing := f.Hidden()
-	if exact, err = s.active.evaluate(ctx, r, &nothing); err != nil {
+	if exact, err = s.active.evaluate(ctx, r, &nothing, span); err != nil {
 		return exact, "", err
 	}
-	shown, err := s.active.shown(ctx, r, &nothing, exact)
+	shown, err := s.active.shown(ctx, r, &nothing, exact, span)
 	return shown, s.active.Revision(), err
 }

@@ -193,11 +193,12 @@ func TestBodyKnowsEveryFact(t *testing.T) {
 		reflect.TypeFor[authz.Request]():  {"Subject", "Action", "Resource", "Context"},
 		reflect.TypeFor[authz.Resource](): {"Type", "ID", "Properties"},
 		reflect.TypeFor[authz.Context]():  {"Purpose", "PortalProfile", "MinRevision"},
-		reflect.TypeFor[authz.Facts]():    {"Now", "Latest", "Revision", "Practice", "Degraded", "Activation", "Member", "Client", "Grant", "Portal", "Settings"},
-		reflect.TypeFor[authz.Member]():   {"ID", "User", "Practice", "Roles", "Status", "Owner", "FullClinicalAccess", "BillingEnabled"},
-		reflect.TypeFor[authz.Client]():   {"ID", "Practice", "Assigned", "Status"},
-		reflect.TypeFor[authz.Grant]():    {"Scope", "NotBefore", "ExpiresAt"},
-		reflect.TypeFor[authz.Portal]():   {"Contact", "Enabled", "Own", "Relationship", "Permissions", "Features"},
+		reflect.TypeFor[authz.Facts](): {"Now", "Latest", "Revision", "Practice", "Degraded", "Activation", "Member", "Client", "Grant", "Portal", "Settings",
+			"Precedents"}, // which are no fact: a room beside them
+		reflect.TypeFor[authz.Member](): {"ID", "User", "Practice", "Roles", "Status", "Owner", "FullClinicalAccess", "BillingEnabled"},
+		reflect.TypeFor[authz.Client](): {"ID", "Practice", "Assigned", "Status"},
+		reflect.TypeFor[authz.Grant]():  {"Scope", "NotBefore", "ExpiresAt"},
+		reflect.TypeFor[authz.Portal](): {"Contact", "Enabled", "Own", "Relationship", "Permissions", "Features"},
 	} {
 		var got []string
 		for _, field := range reflect.VisibleFields(sample) {

@@ -23,7 +23,7 @@ func BoundMemory() {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	debug.SetMemoryLimit(facts.DefaultMemory + heapBeside)
+	debug.SetMemoryLimit(facts.DefaultMemory + facts.WholeMemory + heapBeside)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbage)
 	}
