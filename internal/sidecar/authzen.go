@@ -79,8 +79,10 @@ func (s *Server) evaluations(c *fiber.Ctx) error {
 		return err
 	}
 	if !s.pdp.Engine().OwnPolicy() && minRevisionOf(c) == "" {
-		if b, ok := fastBatch(string(c.BodyRaw())); ok {
-			return s.decideAll(c, &b)
+		room := batchRooms.Get().(*batchRoom)
+		defer room.leave()
+		if b, ok := fastBatch(string(c.BodyRaw()), room); ok {
+			return s.decideAll(c, &b, &room.answers)
 		}
 	}
 	body, err := web.StrictObject(c.BodyRaw())
@@ -92,7 +94,7 @@ func (s *Server) evaluations(c *fiber.Ctx) error {
 		return err
 	}
 	if len(b.requests) > 0 {
-		return s.decideAll(c, &b)
+		return s.decideAll(c, &b, new(pdp.Answers))
 	}
 	if err := s.work.begin(check, 1); err != nil {
 		return err
@@ -103,10 +105,23 @@ func (s *Server) evaluations(c *fiber.Ctx) error {
 	return s.single(c, body)
 }
 
-// batchRooms hold answers on their way.
-var batchRooms = sync.Pool{New: func() any { return new(pdp.Answers) }}
+// batchRooms hold plain questions and their answers on their way.
+var batchRooms = sync.Pool{New: func() any { return new(batchRoom) }}
 
-func (s *Server) decideAll(c *fiber.Ctx, b *batch) error {
+type batchRoom struct {
+	requests []authz.Request
+	named    []uint8
+	answers  pdp.Answers
+}
+
+// leave holds on to nothing of the questions.
+func (r *batchRoom) leave() {
+	clear(r.requests)
+	r.answers.Reset()
+	batchRooms.Put(r)
+}
+
+func (s *Server) decideAll(c *fiber.Ctx, b *batch, answers *pdp.Answers) error {
 	n := len(b.requests)
 	if err := s.work.begin(several, n); err != nil {
 		return err
@@ -114,11 +129,6 @@ func (s *Server) decideAll(c *fiber.Ctx, b *batch) error {
 	defer s.work.end(several, n)
 	ctx, cancel := deadline(c)
 	defer cancel()
-	answers := batchRooms.Get().(*pdp.Answers)
-	defer func() {
-		answers.Reset()
-		batchRooms.Put(answers)
-	}()
 	var err error
 	if s.pdp.Engine().OwnPolicy() {
 		err = s.pdp.DecideAllOwn(ctx, b.inputs, web.RequestID(c), b.stops, answers)

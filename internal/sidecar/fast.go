@@ -18,12 +18,14 @@ func fastQuestion(s string) (authz.Request, bool) {
 }
 
 // fastBatch reads the plain form of several questions, as fastQuestion that of
-// one (FuzzFastBatch).
-func fastBatch(s string) (batch, bool) {
+// one (FuzzFastBatch), into room.
+func fastBatch(s string, room *batchRoom) (batch, bool) {
 	p := plain{s: s}
-	b := batch{semantic: executeAll, requests: make([]authz.Request, 0, min(maxEvaluations, len(s)/64+1))}
+	b := batch{semantic: executeAll}
 	var defaults authz.Request
-	named := make([]uint8, 0, cap(b.requests)) // which entities each question names itself
+	named := room.named[:0] // which entities each question names itself
+	b.requests = room.requests[:0]
+	defer func() { room.named, room.requests = named, b.requests }()
 	seen := p.object(func(name string) int {
 		switch name {
 		case "evaluations":
