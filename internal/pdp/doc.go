@@ -9,5 +9,7 @@
 // once a newer one was acknowledged; and that nothing decides while the active
 // one cannot be had (promises P2, P7). It does not promise to have a release at
 // once that was not prepared: decisions wait a second for it, then there is none.
+// A question that is asked again on facts that have not changed follows its
+// precedent (precedent.go) for as long as no time passes that the policy looked at.
 // Read decide.go first: it is the heart, on one screen.
 package pdp
