@@ -144,12 +144,7 @@ func (o officers) approve(texts string) string {
 	made := o.author.ok(o.author.call("POST", drafts, `{"title": "A change", "files": `+texts+`}`), 201)
 	id := str(made, "id")
 	for _, step := range []string{"check", "diff"} {
-		a := o.author.call("POST", drafts+"/"+id+"/"+step, `{}`)
-		for str(a, "outcome") == "running" {
-			time.Sleep(50 * time.Millisecond)
-			a = o.author.call("GET", drafts+"/"+id+"/"+step, "")
-		}
-		o.author.ok(a, 200)
+		o.author.step(drafts+"/"+id, step, `{}`)
 	}
 	shown := o.approver.ok(o.approver.call("GET", released+"/"+id, ""), 200)
 	o.approver.ok(o.approver.call("POST", released+"/"+id+"/approve", `{"evidence": "`+str(shown, "evidence_digest")+`"}`), 200)

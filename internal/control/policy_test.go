@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"chartgate/bundles"
 	"chartgate/internal/feed"
@@ -129,18 +128,11 @@ func TestP7_ReleaseLifeOverHTTP(t *testing.T) {
 	}
 	author.refused(author.call("GET", at+"/check", ""), 404, "not-found")
 	author.refused(author.call("POST", at+"/nothing", ""), 404, "not-found")
-	run := func(step, body string) answer { // which goes on by itself on a busy machine
-		a := author.call("POST", at+"/"+step, body)
-		for ; a.StatusCode < 300 && str(a, "ended_at") == ""; a = author.call("GET", at+"/"+step, "") {
-			time.Sleep(50 * time.Millisecond)
-		}
-		return author.ok(a, 200)
-	}
-	if a := run("check", `{}`); str(a, "outcome") != "passed" || str(a, "state") != "verified" {
+	if a := author.step(at, "check", `{}`); str(a, "outcome") != "passed" || str(a, "state") != "verified" {
 		t.Errorf("%s", a.text)
 	}
 	approver.refused(approver.call("POST", released+"/"+id+"/approve", `{"evidence": "sha256:00"}`), 409, "release-state")
-	run("diff", "")
+	author.step(at, "diff", "")
 
 	shown := approver.ok(approver.call("GET", released+"/"+id, ""), 200)
 	if str(shown, "state") != "reviewed" || shown.body["evidence"].(map[string]any)["diff"] == nil {
@@ -289,8 +281,8 @@ func TestRunKeyIsTwoPeopleAndSaysSo(t *testing.T) {
 	made := d.ok(d.call("POST", drafts, `{"title": "Alone", "files": `+files(t, "alone")+`}`), 201)
 	at, id := made.Header.Get("Location"), str(made, "id")
 	d.refused(d.call("POST", drafts, `{"title": "Alone"}`, "Chartgate-Actor", "admin-1"), 403, "not-allowed")
-	d.ok(d.call("POST", at+"/check", ""), 200)
-	d.ok(d.call("POST", at+"/diff", ""), 200)
+	d.step(at, "check", "")
+	d.step(at, "diff", "")
 	shown := d.ok(d.call("GET", released+"/"+id, ""), 200)
 	d.ok(d.call("POST", released+"/"+id+"/approve", `{"evidence": "`+str(shown, "evidence_digest")+`"}`), 200)
 	d.ok(d.call("POST", released+"/"+id+"/activate", `{"force": true}`), 200)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"chartgate/bundles"
 	"chartgate/internal/feed"
@@ -198,6 +199,17 @@ func (d *desk) ok(a answer, want int) answer {
 		d.t.Fatalf("%s %s: %d, want %d: %s", a.Request.Method, a.Request.URL, a.StatusCode, want, a.text)
 	}
 	return a
+}
+
+// step takes the draft at a path through a step, which goes on by itself where a
+// busy machine does not end it promptly.
+func (d *desk) step(draft, step, body string) answer {
+	d.t.Helper()
+	a := d.call("POST", draft+"/"+step, body)
+	for ; a.StatusCode < 300 && str(a, "ended_at") == ""; a = d.call("GET", draft+"/"+step, "") {
+		time.Sleep(50 * time.Millisecond)
+	}
+	return d.ok(a, 200)
 }
 
 // refused asserts a problem, by status and the last part of its type.

@@ -134,9 +134,7 @@ func TestPrecedentsChangeNoAnswer(t *testing.T) {
 					a.Candidate, a.Stage, a.Share = release(variants[draw("candidate", 2)]), feed.StageShare, 50
 				}
 				d.activate(a)
-				if err := d.hear(t); err != nil {
-					rt.Fatal(err)
-				}
+				until(t, "the release decides", func() bool { return d.hear(t) == nil }) // a poll waits a second for it
 			case 10: // a program is switched off, or another takes its place
 				set, _ := source.Policies(t.Context(), 0)
 				e := set.Deciding()[draw("engine", len(set.Deciding()))]
