@@ -83,7 +83,7 @@ func (s *Source) look(l *authz.Lookup, now time.Duration, state *feed.State) (m 
 			return m, true
 		}
 		if a.nothing() {
-			s.give(l, loadedAt(known{}, state), state)
+			s.give(l, loadedAt(known{}, state), state, now)
 			return m, true
 		}
 	}
@@ -95,6 +95,7 @@ func (s *Source) look(l *authz.Lookup, now time.Duration, state *feed.State) (m 
 // places of those questions, and what is left to read.
 func (s *Source) fromRedis(ctx context.Context, began time.Duration, state *feed.State, list []missing, places []int) ([]int, []missing) {
 	entries := s.cache.get(ctx, list, state.Identity)
+	now := s.follower.Now()
 	rest := list[:0]
 	for i, m := range list {
 		if entries == nil || !entries[i].ok {
@@ -109,8 +110,8 @@ func (s *Source) fromRedis(ctx context.Context, began time.Duration, state *feed
 		}
 		s.counts.Redis.Add(1)
 		s.remember(m.ask, k, state)
-		s.took("redis", s.follower.Now()-began)
-		s.give(m.Lookup, loadedAt(k, state), state)
+		s.took("redis", now-began)
+		s.give(m.Lookup, loadedAt(k, state), state, now)
 		places = append(places, m.place)
 	}
 	return places, rest
@@ -123,7 +124,8 @@ func (s *Source) fromPostgres(ctx context.Context, began time.Duration, state *f
 	for i := range list {
 		m := &list[i]
 		l, err := m.flight.wait(ctx)
-		s.took("postgres", s.follower.Now()-began)
+		now := s.follower.Now()
+		s.took("postgres", now-began)
 		switch {
 		case err != nil:
 			s.counts.Failed.Add(1)
@@ -131,20 +133,20 @@ func (s *Source) fromPostgres(ctx context.Context, began time.Duration, state *f
 		case !l.snapshot.AtLeast(m.wanted):
 			m.Err = badRevision(errors.New("lies in the future"))
 		default:
-			s.give(m.Lookup, l, state)
+			s.give(m.Lookup, l, state, now)
 		}
 		places = append(places, m.place)
 	}
 	return places
 }
 
-// give makes l's facts those that were loaded, under the lease of state, or
-// without one.
-func (s *Source) give(l *authz.Lookup, found loaded, state *feed.State) {
+// give makes l's facts those that were loaded, as they are at the time now, under
+// the lease of state, or without one.
+func (s *Source) give(l *authz.Lookup, found loaded, state *feed.State, now time.Duration) {
 	if found.token == "" {
 		found.token = s.deployment.Token(found.snapshot)
 	}
-	lower, upper := s.clock.atLeast(found.bounds(s.follower.Now()))
+	lower, upper := s.clock.atLeast(found.bounds(now))
 	l.Facts = found.known.at(lower, upper, found.token)
 	l.Facts.Activation = found.activation
 	if state == nil {

@@ -20,15 +20,13 @@ import (
 type later struct {
 	s       *Server
 	counted prometheus.Observer
-
-	most     int           // hands
-	patience time.Duration // handTime
-	work     chan struct{} // one for each hand that is called: there is room for all
+	work    func() // answerAll
+	most    int    // hands that are busy at once
 
 	mu      sync.Mutex
 	waiting []waiting
-	hands   int
-	idle    int // hands that nobody has called yet
+	busy    int     // hands
+	free    []*hand // the others
 }
 
 // waiting is a question that has to wait, and who is owed its answer.
@@ -39,79 +37,64 @@ type waiting struct {
 }
 
 const (
-	usualAnswer  = 768              // bytes, with its headers
-	mostTogether = 64               // questions that are decided together at most
-	handTime     = 10 * time.Second // for how long a hand waits for more: a new one grows its stack again
+	usualAnswer  = 768 // bytes, with its headers
+	mostTogether = 64  // questions that are decided together at most
 )
 
 func newLater(s *Server) *later {
-	most := 4 * runtime.GOMAXPROCS(0)
-	return &later{s: s, counted: s.metrics.Counter(plainRoute, "post"), most: most, patience: handTime, work: make(chan struct{}, most)}
+	l := &later{s: s, counted: s.metrics.Counter(plainRoute, "post"), most: 4 * runtime.GOMAXPROCS(0)}
+	l.work = l.answerAll
+	return l
 }
 
-// take has w answered.
-func (l *later) take(w waiting) {
+// take has all of list answered: by those who are busy, or where there may be one
+// more of them, by whoever calls what it returns.
+func (l *later) take(list []waiting) (work func()) {
+	if len(list) == 0 {
+		return nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting = append(l.waiting, w)
-	switch {
-	case l.idle > 0:
-		l.idle--
-		l.work <- struct{}{}
-	case l.hands < l.most:
-		l.hands++
-		go l.answerAll()
+	l.waiting = append(l.waiting, list...)
+	if l.busy == l.most {
+		return nil
 	}
+	l.busy++
+	return l.work
 }
 
-// answerAll is a hand: it answers what waits, until nothing has for a while.
+// answerAll answers what waits, until nothing does.
 func (l *later) answerAll() {
-	var h hand
-	patience := time.NewTimer(l.patience)
-	defer patience.Stop()
-	for {
-		for l.gather(&h) {
-			l.decide(&h)
-		}
-		patience.Reset(l.patience)
-		select {
-		case <-l.work:
-		case <-patience.C:
-			if l.leave() {
-				return
-			}
-			<-l.work // it was called just now
-		}
+	for h := l.gather(nil); h != nil; h = l.gather(h) {
+		l.decide(h)
 	}
 }
 
-// gather takes what waits into h. Where nothing does, the hand is idle from then
-// on, and has to be called.
-func (l *later) gather(h *hand) bool {
+// gather takes what waits into h, or into a free hand where that is nil. Where
+// nothing waits, there is nothing more to do.
+func (l *later) gather(h *hand) *hand {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := min(len(l.waiting), mostTogether)
 	if n == 0 {
-		l.idle++
-		return false
+		l.busy--
+		if h != nil {
+			l.free = append(l.free, h)
+		}
+		return nil
+	}
+	if h == nil {
+		if last := len(l.free) - 1; last >= 0 {
+			h, l.free = l.free[last], l.free[:last]
+		} else {
+			h = &hand{}
+		}
 	}
 	h.list = append(h.list[:0], l.waiting[:n]...)
 	left := copy(l.waiting, l.waiting[n:])
 	clear(l.waiting[left:])
 	l.waiting = l.waiting[:left]
-	return true
-}
-
-// leave lets an idle hand go, unless all have been called.
-func (l *later) leave() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.idle == 0 {
-		return false
-	}
-	l.idle--
-	l.hands--
-	return true
+	return h
 }
 
 // hand is what it takes to decide some questions.

@@ -41,6 +41,7 @@ type plainAnswers struct {
 	of      []int // which call each is of
 	answers pdp.Answers
 	date    date
+	missed  []waiting // that have to wait
 
 	underWay int // that were let begin and have not ended
 }
@@ -51,7 +52,15 @@ func (s *Server) plainAnswers() *plainAnswers {
 
 // Answer answers those calls that Server.evaluation would have answered with a
 // decision, and leaves the others to it.
-func (a *plainAnswers) Answer(calls []wire.Call) {
+func (a *plainAnswers) Answer(calls []wire.Call) (rest func()) {
+	clear(a.missed)
+	a.missed = a.missed[:0]
+	a.answer(calls)
+	return a.s.later.take(a.missed) // after a fault too: they are owed an answer
+}
+
+// answer is Answer, but for those that have to wait.
+func (a *plainAnswers) answer(calls []wire.Call) {
 	began := time.Now() // after all were read: the lease that is taken from here on covers each
 	defer a.broke(calls)
 	a.gather(calls, began)
@@ -62,7 +71,7 @@ func (a *plainAnswers) Answer(calls []wire.Call) {
 		case err != nil:
 			call.Out = append(call.Out, a.s.plainRefusal(asked, began, err)...)
 		case panicked || a.answers.Verdicts[i].ID == uuid.Nil:
-			a.s.later.take(waiting{Asked: *asked, began: began, call: call.Later()})
+			a.missed = append(a.missed, waiting{Asked: *asked, began: began, call: call.Later()})
 			a.underWay-- // here; it ends with its answer
 			continue
 		default:

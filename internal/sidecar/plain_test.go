@@ -272,7 +272,7 @@ func TestAFaultEndsItsConnectionsOnly(t *testing.T) {
 		calls[i] = wire.Call{Token: []byte(testKey), Body: []byte(questionText("practitioner-1", "chart.open", "client-1"))}
 	}
 	a.counted = nil // whatever it may be
-	a.Answer(calls)
+	answerAll(a, calls)
 	for i := range calls {
 		if out := calls[i].Answered(); len(out) > 0 {
 			t.Errorf("answer %d: %q", i, out)
@@ -293,7 +293,7 @@ func TestAFaultSparesWhatIsAnsweredLater(t *testing.T) {
 	later := ask[:len(ask)-1] + `,"context":{"min_revision":"facts-1"}}`
 	calls := []wire.Call{{Token: []byte(testKey), Body: []byte(later)}, {Token: []byte(testKey), Body: []byte(ask)}}
 	a.counted = nil
-	a.Answer(calls)
+	answerAll(a, calls)
 	if out := string(calls[0].Answered()); !strings.Contains(out, `"decision":true`) {
 		t.Errorf("later: %q", out)
 	}
@@ -344,7 +344,7 @@ func (b bench) together(t testing.TB, bodies ...string) []string {
 	for i, body := range bodies {
 		calls[i] = wire.Call{Token: []byte(testKey), Body: []byte(body)}
 	}
-	b.plainAnswers().Answer(calls)
+	answerAll(b.plainAnswers(), calls)
 	outs := make([]string, len(calls))
 	for i := range calls {
 		outs[i] = string(calls[i].Answered())

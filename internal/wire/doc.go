@@ -39,9 +39,10 @@ type Options struct {
 
 // Answerer answers calls that were read together. It must not keep anything
 // that they hold, and must not wait for anything but memory and the disk: what
-// has to wait is answered later.
+// has to wait is answered later, by rest, which is called as soon as the others
+// have their answers, or by anybody.
 type Answerer interface {
-	Answer(calls []Call)
+	Answer(calls []Call) (rest func())
 }
 
 // Call is a plain request while it is answered: append the whole answer, its

@@ -54,7 +54,7 @@ type door struct {
 
 	closing sync.Once
 	closed  chan struct{}
-	running sync.WaitGroup // loops
+	running sync.WaitGroup // loops, and who does what they left
 	fault   error          // of closing the listener; read after closed
 }
 

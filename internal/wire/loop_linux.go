@@ -19,8 +19,8 @@ const (
 	sweepTime = 1 * time.Second
 )
 
-// loop waits for many connections at once. All but enter and wake is for its
-// own goroutine.
+// loop waits for many connections at once. All but enter, wake and settle is for
+// the goroutine that runs it, which is one at any time.
 type loop struct {
 	door     *door
 	answerer Answerer
@@ -34,6 +34,8 @@ type loop struct {
 	arena    []byte
 	used     int // of arena
 	swept    time.Time
+	events   []unix.EpollEvent
+	next     chan struct{} // wakes who goes on with the loop
 
 	owed atomic.Int64 // answers that are given later
 
@@ -56,7 +58,8 @@ func newLoop(d *door) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &loop{door: d, answerer: d.options.Answerer(), fd: fd, bell: -1, calls: make([]Call, 0, maxCalls), arena: make([]byte, arenaSize)}
+	p := &loop{door: d, answerer: d.options.Answerer(), fd: fd, bell: -1,
+		calls: make([]Call, 0, maxCalls), arena: make([]byte, arenaSize), events: make([]unix.EpollEvent, maxCalls), next: make(chan struct{})}
 	if err = unix.SetNonblock(fd, true); err == nil { // else it would not be waited for as sockets are
 		p.epoll = os.NewFile(uintptr(fd), "epoll")
 		p.ready, err = p.epoll.SyscallConn()
@@ -138,21 +141,47 @@ func (p *loop) ring() {
 }
 
 // run answers until the door is closed, what has come by then, and what is owed.
+// Where a round leaves something to wait for, this goroutine does that, and
+// another one goes on with the loop: so what waits is under way at once, and who
+// comes next does not wait for it.
 func (p *loop) run() {
-	defer p.end()
-	events := make([]unix.EpollEvent, maxCalls)
+	for {
+		rest := p.rounds()
+		if rest == nil {
+			p.end()
+			return
+		}
+		select {
+		case p.next <- struct{}{}:
+		default: // nobody is there yet
+			p.door.running.Go(p.run)
+		}
+		rest()
+		if _, more := <-p.next; !more {
+			return
+		}
+	}
+}
+
+// rounds answers until something is left to wait for, which it returns, or the
+// loop has ended.
+func (p *loop) rounds() (rest func()) {
 	for last := false; !last || p.owed.Load() > 0; {
 		closed := p.door.isClosed()
-		n := p.wait(events, closed && !last)
+		n := p.wait(p.events, closed && !last)
 		p.sweep(time.Now())
-		for _, e := range events[:n] {
+		for _, e := range p.events[:n] {
 			p.hear(int(e.Fd))
 		}
-		p.answer()
+		rest := p.answer()
 		if last = closed; last {
 			p.dropIdle()
 		}
+		if rest != nil {
+			return rest
+		}
 	}
+	return nil
 }
 
 // wait returns how many events there are, after waiting for one unless it is
@@ -202,7 +231,9 @@ func (p *loop) hear(fd int) {
 // room answers what was read, if there is no room to read more.
 func (p *loop) room() {
 	if len(p.calls) == cap(p.calls) || p.used+readSize > len(p.arena) {
-		p.answer()
+		if rest := p.answer(); rest != nil {
+			p.door.running.Go(rest) // there is more to hear first
+		}
 	}
 }
 
@@ -266,12 +297,12 @@ func (p *loop) came(c *conn, text []byte) {
 	p.calls = p.calls[:len(p.calls)-1]
 }
 
-// answer has all answered that was read.
-func (p *loop) answer() {
+// answer has all answered that was read, and returns what is left to wait for.
+func (p *loop) answer() (rest func()) {
 	if len(p.calls) == 0 {
-		return
+		return nil
 	}
-	p.answerer.Answer(p.calls)
+	rest = p.answerer.Answer(p.calls)
 	now := time.Now()
 	for i := range p.calls {
 		call := &p.calls[i]
@@ -290,6 +321,7 @@ func (p *loop) answer() {
 		}
 	}
 	p.calls, p.used = p.calls[:0], 0
+	return rest
 }
 
 // finish sees to c after its answer, after which it may ask again.
@@ -361,6 +393,7 @@ func (p *loop) end() {
 	p.mu.Unlock()
 	p.dropIdle()
 	p.free()
+	close(p.next)
 }
 
 // receive and send do not tell Go's scheduler of the call: neither waits.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,12 +19,14 @@ import (
 )
 
 // echo answers each plain request with its body. A body that begins with
-// "pass" is left to the server, one with "later" is answered later, one with
-// "owed" when it is wished, and one with "large" gets an answer that no socket
-// takes at once.
+// "pass" is left to the server, one with "later" is answered by the rest, one
+// with "waits" by the rest when it is let, one with "owed" when it is wished, and
+// one with "large" gets an answer that no socket takes at once. One with "slow"
+// takes its time, so that others gather.
 type echo struct{ *served }
 
-func (e echo) Answer(calls []Call) {
+func (e echo) Answer(calls []Call) (rest func()) {
+	var later []func()
 	for {
 		most := e.together.Load()
 		if int64(len(calls)) <= most || e.together.CompareAndSwap(most, int64(len(calls))) {
@@ -37,14 +40,32 @@ func (e echo) Answer(calls []Call) {
 		case strings.HasPrefix(body, "pass"):
 			c.Pass()
 		case strings.HasPrefix(body, "later"):
-			later := c.Later()
-			go later.Answer(answer(body, "later"))
+			c := c.Later()
+			later = append(later, func() { c.Answer(answer(body, "later")) })
+		case strings.HasPrefix(body, "waits"):
+			c := c.Later()
+			later = append(later, func() {
+				e.waiting.Add(1)
+				<-e.let
+				c.Answer(answer(body, "later"))
+			})
+		case strings.HasPrefix(body, "slow"):
+			time.Sleep(200 * time.Millisecond)
+			c.Out = append(c.Out, answer(body, "loop")...)
 		case strings.HasPrefix(body, "owed"):
 			e.owed <- c.Later()
 		case strings.HasPrefix(body, "large"):
 			c.Out = append(c.Out, answer(strings.Repeat(body, largeTimes), "loop")...)
 		default:
 			c.Out = append(c.Out, answer(body, "loop")...)
+		}
+	}
+	if len(later) == 0 {
+		return nil
+	}
+	return func() {
+		for _, f := range later {
+			f()
 		}
 	}
 }
@@ -60,6 +81,8 @@ type served struct {
 	address  string
 	together atomic.Int64
 	owed     chan *Later
+	waiting  atomic.Int64  // who answers what waits
+	let      chan struct{} // has one of them answer
 	door     net.Listener
 	server   *fasthttp.Server
 	ended    chan error
@@ -71,7 +94,7 @@ func serve(t testing.TB, o Options) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &served{address: l.Addr().String(), ended: make(chan error, 1), owed: make(chan *Later, 100)}
+	s := &served{address: l.Addr().String(), ended: make(chan error, 1), owed: make(chan *Later, 100), let: make(chan struct{})}
 	o.Path = path
 	o.Answerer = func() Answerer { return echo{s} }
 	if o.Request == 0 {
@@ -402,6 +425,73 @@ func TestWhatIsOwedIsAnswered(t *testing.T) {
 	}
 	if _, err := waits.from.ReadByte(); err != io.EOF {
 		t.Errorf("%v, want the end", err)
+	}
+}
+
+// What has to wait keeps nobody: the loop goes on, by goroutines that are used
+// again.
+func TestTheLoopGoesOnMeanwhile(t *testing.T) {
+	s := serve(t, Options{Loops: 1})
+	asks := s.dial(t)
+	clients := make([]*client, 20)
+	for i := range clients {
+		clients[i] = s.dial(t)
+		clients[i].ask(t, plainly("x"))
+	}
+	goroutines := 0
+	for round := range 20 {
+		s.waiting.Store(0)
+		for i, c := range clients {
+			io.WriteString(c, plainly(fmt.Sprint("waits ", i)))
+			for until := time.Now().Add(10 * time.Second); s.waiting.Load() <= int64(i); time.Sleep(100 * time.Microsecond) {
+				if time.Now().After(until) {
+					t.Fatalf("round %d: %d wait, want %d", round, s.waiting.Load(), i+1)
+				}
+			}
+			if got, by := asks.ask(t, plainly("x")); got != "x" || by != "loop" {
+				t.Fatalf("%q by %q", got, by)
+			}
+		}
+		for range clients {
+			s.let <- struct{}{}
+		}
+		for i, c := range clients {
+			if got, by, err := c.next(); got != fmt.Sprint("waits ", i) || by != "later" {
+				t.Fatalf("%q by %q, %v", got, by, err)
+			}
+		}
+		time.Sleep(time.Millisecond) // they come back
+		if n := runtime.NumGoroutine(); round == 0 {
+			goroutines = n
+		} else if n > goroutines+len(clients)/2 {
+			t.Fatalf("%d goroutines after round %d, %d after the first", n, round, goroutines)
+		}
+	}
+}
+
+// More may come at once than there is room for; what of it has to wait is
+// answered all the same.
+func TestMoreThanThereIsRoomFor(t *testing.T) {
+	s := serve(t, Options{Loops: 1})
+	long := strings.Repeat("x", 7000)
+	clients := make([]*client, 2*arenaSize/readSize)
+	for i := range clients {
+		clients[i] = s.dial(t)
+		clients[i].ask(t, plainly("x"))
+	}
+	slow := s.dial(t)
+	io.WriteString(slow, plainly("slow"))
+	time.Sleep(50 * time.Millisecond)
+	for i, c := range clients {
+		io.WriteString(c, plainly(fmt.Sprint("later ", i, long)))
+	}
+	for i, c := range clients {
+		if got, by, err := c.next(); got != fmt.Sprint("later ", i, long) || by != "later" {
+			t.Fatalf("%.20q by %q, %v", got, by, err)
+		}
+	}
+	if n := s.together.Load(); n < arenaSize/readSize/2 {
+		t.Errorf("at most %d came together", n)
 	}
 }
 
