@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -38,7 +39,9 @@ func TestScenarios(t *testing.T) {
 		targets string
 	}{
 		"http": {func(json string) error {
-			return (&httpCommand{practice: small, contest: run(json), Questions: 60}).Run(t.Context())
+			c := run(json)
+			c.LoadProcessors = 1
+			return (&httpCommand{practice: small, contest: c, Questions: 60}).Run(t.Context())
 		}, "floor sidecar"},
 		"cold": {func(json string) error {
 			return (&coldCommand{practice: small, contest: run(json), Questions: 60}).Run(t.Context())
@@ -52,8 +55,12 @@ func TestScenarios(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "figures.json")
+			processors := runtime.GOMAXPROCS(0)
 			if err := scenario.run(path); err != nil {
 				t.Fatal(err)
+			}
+			if n := runtime.GOMAXPROCS(0); n != processors {
+				t.Errorf("%d processors afterwards, %d before", n, processors)
 			}
 			text, err := os.ReadFile(path)
 			if err != nil {
@@ -69,6 +76,9 @@ func TestScenarios(t *testing.T) {
 				if len(row.Rounds) != 2 || row.Median.Throughput <= 0 || row.Median.P99 < row.Median.P50 || row.Ratio.Throughput <= 0 {
 					t.Errorf("%d connections, %s: %+v", row.Connections, row.Target, row)
 				}
+				if _, measured := row.Median.CPU[load]; !measured {
+					t.Errorf("%s: what the load takes is not said: %v", row.Target, row.Median.CPU)
+				}
 				if row.Target == row.Against && row.Ratio.Throughput != 1 {
 					t.Errorf("%s is %v of itself", row.Target, row.Ratio.Throughput)
 				}
@@ -76,6 +86,9 @@ func TestScenarios(t *testing.T) {
 			want := strings.ReplaceAll(scenario.targets, ",", " ")
 			if got := strings.Join(seen, " "); got != want {
 				t.Errorf("targets: %s", got)
+			}
+			if n := r.Setup["load_processors"]; n != float64(processors) && !(name == "http" && n == 1.) {
+				t.Errorf("the load ran on %v processors", n)
 			}
 			if name == "http" && (len(r.Open) != 2 || r.Open[1].P99 < r.Open[1].P50 || r.Apart == nil) {
 				t.Errorf("open loop %+v, apart %+v", r.Open, r.Apart)

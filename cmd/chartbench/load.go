@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -107,6 +108,7 @@ func driveSettled(ctx context.Context, t *target, connections int, duration time
 		return s, err
 	}
 	after, err := t.spent()
+	delete(after, load)
 	for name := range after {
 		s.Owed += microseconds(after[name]-before[name]) / float64(s.requests)
 	}
@@ -160,10 +162,13 @@ func (t *target) ask(ctx context.Context, first int, deadline time.Time, least i
 	}
 }
 
-// spent returns the CPU time that t's processes have used so far.
+// load is the name of this process among those whose CPU is measured.
+const load = "load"
+
+// spent returns the CPU time that t's processes have used so far, and the load.
 func (t *target) spent() (map[string]time.Duration, error) {
 	spent := map[string]time.Duration{}
-	for _, c := range t.cpu {
+	for _, c := range append(slices.Clone(t.cpu), cost{name: load, pid: os.Getpid()}) {
 		used, err := cpuTime(c.pid, c.family)
 		if err != nil {
 			return nil, fmt.Errorf("CPU of %s: %w", c.name, err)

@@ -83,10 +83,10 @@ func median(values []float64) float64 {
 // print writes the medians as a table.
 func (r *report) print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "connections\ttarget\trequests/s\tratio\tto\tp50 µs\tp99 µs\tCPU µs\tratio\tPostgres CPU µs\tCPU µs owed\t")
+	fmt.Fprintln(w, "connections\ttarget\trequests/s\tratio\tto\tp50 µs\tp99 µs\tCPU µs\tratio\tload CPU µs\tPostgres CPU µs\tCPU µs owed\t")
 	for _, row := range r.Results {
-		fmt.Fprintf(w, "%d\t%s\t%.0f\t%.3f\t%s\t%.0f\t%.0f\t%s\t%s\t%s\t%s\t\n", row.Connections, row.Target, row.Median.Throughput, row.Ratio.Throughput,
-			row.Against, row.Median.P50, row.Median.P99, known("%.1f", row.Median.CPU["server"]), known("%.2f", row.Ratio.CPU), known("%.1f", row.Median.CPU["postgres"]), known("%.1f", row.Median.Owed))
+		fmt.Fprintf(w, "%d\t%s\t%.0f\t%.3f\t%s\t%.0f\t%.0f\t%s\t%s\t%s\t%s\t%s\t\n", row.Connections, row.Target, row.Median.Throughput, row.Ratio.Throughput,
+			row.Against, row.Median.P50, row.Median.P99, known("%.1f", row.Median.CPU["server"]), known("%.2f", row.Ratio.CPU), known("%.1f", row.Median.CPU[load]), known("%.1f", row.Median.CPU["postgres"]), known("%.1f", row.Median.Owed))
 	}
 	w.Flush()
 	for _, o := range r.Open {
@@ -95,8 +95,8 @@ func (r *report) print(out io.Writer) {
 	if r.Apart != nil {
 		fmt.Fprintf(out, "\nof the sidecar's CPU under full load: shipping to Postgres %.1f%%, chain %.1f%%, spool %.1f%%", r.Apart.Ship, r.Apart.Chain, r.Apart.Spool)
 	}
-	fmt.Fprintf(out, "\nMedians of %v rounds of %v s, in turn; CPU is per request; owed is what shipping took after a round, of both. %s, %d CPUs, %s; the load comes from the same machine.\n",
-		r.Setup["rounds"], r.Setup["seconds"], r.Machine.System, r.Machine.CPUs, r.Machine.Go)
+	fmt.Fprintf(out, "\nMedians of %v rounds of %v s, in turn; CPU is per request; owed is what shipping took after a round, of both. %s, %d CPUs, %s; the load comes from the same machine, from %v of its CPUs.\n",
+		r.Setup["rounds"], r.Setup["seconds"], r.Machine.System, r.Machine.CPUs, r.Machine.Go, r.Setup["load_processors"])
 }
 
 // write writes the figures as JSON.
