@@ -123,17 +123,20 @@ func setsOf(bases []string) [][]string {
 // to: the action is not in the program, the facts are not such as loaders
 // promise (see guaranteed), or the policy has no sentence for its answer.
 func (p *Program) Decide(r *authz.Request, f *authz.Facts) (Verdict, bool) {
-	a := p.actions[r.Action]
-	if a == nil || !guaranteed(r, f) {
-		return Verdict{}, false
-	}
-	fr := frame{request: r, facts: f}
-	return p.decide(a, &fr)
+	v, _, ok := p.decide(r, f)
+	return v, ok
 }
 
-func (p *Program) decide(a *runnable, fr *frame) (Verdict, bool) {
-	v, found := a.decide(fr)
-	return v, found && p.codes[v.Code].admin != ""
+// decide is Decide, and says at which times, with all else the same, the verdict
+// is the same.
+func (p *Program) decide(r *authz.Request, f *authz.Facts) (Verdict, authz.Span, bool) {
+	a := p.actions[r.Action]
+	if a == nil || !guaranteed(r, f) {
+		return Verdict{}, authz.Never, false
+	}
+	fr := frame{request: r, facts: f, span: writableTimes}
+	v, found := a.decide(&fr)
+	return v, fr.span, found && p.codes[v.Code].admin != ""
 }
 
 func (a *runnable) decide(fr *frame) (v Verdict, found bool) {
@@ -185,19 +188,13 @@ func (p *Program) Evaluate(r *authz.Request, f *authz.Facts) (authz.Decision, bo
 	return d, ok
 }
 
-// EvaluateFor is Evaluate, and says at which times, with all else the same, the
-// decision is the same.
+// EvaluateFor is Evaluate, and says at which times the decision is the same.
 func (p *Program) EvaluateFor(r *authz.Request, f *authz.Facts) (authz.Decision, authz.Span, bool) {
-	a := p.actions[r.Action]
-	if a == nil || !guaranteed(r, f) {
-		return authz.Decision{}, authz.Never, false
-	}
-	fr := frame{request: r, facts: f, span: writableTimes}
-	v, ok := p.decide(a, &fr)
+	v, span, ok := p.decide(r, f)
 	if !ok {
 		return authz.Decision{}, authz.Never, false
 	}
-	return p.Decision(v), fr.span, true
+	return p.Decision(v), span, true
 }
 
 // Left says why Decide left a request to OPA, where a broken guarantee is the
