@@ -73,8 +73,7 @@ const (
 func newMemory(maxBytes uint64) (*memory, error) {
 	cache, err := otter.New(&otter.Options[feed.Key, *remembered]{
 		MaximumWeight: maxBytes,
-		// By the writer: a goroutine for it costs more than it does, a third of all
-		// goroutine switches of questions that memory does not hold.
+		// By the writer: a goroutine for it costs more than what it does.
 		Executor: func(f func()) { f() },
 		Weigher: func(key feed.Key, r *remembered) uint32 {
 			w := weightBase + len(key.A) + len(key.B) + weightGrant*len(r.grants)
