@@ -25,8 +25,7 @@ type later struct {
 
 	mu      sync.Mutex
 	waiting []waiting
-	busy    int     // hands
-	free    []*hand // the others
+	busy    int // hands
 }
 
 // waiting is a question that has to wait, and who is owed its answer.
@@ -63,39 +62,33 @@ func (l *later) take(list []waiting) (work func()) {
 	return l.work
 }
 
-// answerAll answers what waits, until nothing does.
+// answerAll is a hand: it answers what waits, until nothing does.
 func (l *later) answerAll() {
-	for h := l.gather(nil); h != nil; h = l.gather(h) {
+	h := hands.Get().(*hand)
+	defer hands.Put(h)
+	for l.gather(h) {
 		l.decide(h)
 	}
 }
 
-// gather takes what waits into h, or into a free hand where that is nil. Where
-// nothing waits, there is nothing more to do.
-func (l *later) gather(h *hand) *hand {
+// gather takes what waits into h. Where nothing does, the hand is no longer busy.
+func (l *later) gather(h *hand) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := min(len(l.waiting), mostTogether)
 	if n == 0 {
 		l.busy--
-		if h != nil {
-			l.free = append(l.free, h)
-		}
-		return nil
-	}
-	if h == nil {
-		if last := len(l.free) - 1; last >= 0 {
-			h, l.free = l.free[last], l.free[:last]
-		} else {
-			h = &hand{}
-		}
+		return false
 	}
 	h.list = append(h.list[:0], l.waiting[:n]...)
 	left := copy(l.waiting, l.waiting[n:])
 	clear(l.waiting[left:])
 	l.waiting = l.waiting[:left]
-	return h
+	return true
 }
+
+// hands hold the room of those that are not busy.
+var hands = sync.Pool{New: func() any { return new(hand) }}
 
 // hand is what it takes to decide some questions.
 type hand struct {

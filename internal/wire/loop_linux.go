@@ -164,8 +164,8 @@ func (p *loop) run() {
 }
 
 // rounds answers until something is left to wait for, which it returns, or the
-// loop has ended.
-func (p *loop) rounds() (rest func()) {
+// loop has ended: nil.
+func (p *loop) rounds() func() {
 	for last := false; !last || p.owed.Load() > 0; {
 		closed := p.door.isClosed()
 		n := p.wait(p.events, closed && !last)
