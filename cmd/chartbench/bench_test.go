@@ -39,9 +39,7 @@ func TestScenarios(t *testing.T) {
 		targets string
 	}{
 		"http": {func(json string) error {
-			c := run(json)
-			c.LoadProcessors = 1
-			return (&httpCommand{practice: small, contest: c, Questions: 60}).Run(t.Context())
+			return (&httpCommand{practice: small, contest: run(json), Questions: 60}).Run(t.Context())
 		}, "floor sidecar"},
 		"cold": {func(json string) error {
 			return (&coldCommand{practice: small, contest: run(json), Questions: 60}).Run(t.Context())
@@ -86,12 +84,6 @@ func TestScenarios(t *testing.T) {
 			want := strings.ReplaceAll(scenario.targets, ",", " ")
 			if got := strings.Join(seen, " "); got != want {
 				t.Errorf("targets: %s", got)
-			}
-			if name == "http" {
-				processors = 1
-			}
-			if n := r.Setup["load_processors"]; n != float64(processors) {
-				t.Errorf("the load ran on %v processors, want %d", n, processors)
 			}
 			if name == "http" && (len(r.Open) != 2 || r.Open[1].P99 < r.Open[1].P50 || r.Apart == nil) {
 				t.Errorf("open loop %+v, apart %+v", r.Open, r.Apart)

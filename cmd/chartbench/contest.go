@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"time"
 )
@@ -15,10 +14,7 @@ type contest struct {
 	Connections []int   `default:"8,32" help:"Connections, kept alive. Default: ${default}."`
 	Rounds      int     `default:"7" help:"Rounds; the medians count. Default: ${default}."`
 	Seconds     float64 `default:"2" help:"How long each server is driven in a round. Default: ${default}."`
-	// What the load takes of the processors, it takes from the servers, and a load
-	// that sleeps more beside a slower server takes more for each request.
-	LoadProcessors int    `default:"0" help:"On how many processors the load may run; 0: all."`
-	JSON           string `name:"json" placeholder:"FILE" help:"Write the figures to this file as JSON."`
+	JSON        string  `name:"json" placeholder:"FILE" help:"Write the figures to this file as JSON."`
 }
 
 func (c contest) check() error {
@@ -29,8 +25,6 @@ func (c contest) check() error {
 		return errors.New("--seconds: want more than 0")
 	case len(c.Connections) == 0 || slices.Min(c.Connections) < 1:
 		return errors.New("--connections: want numbers of at least 1")
-	case c.LoadProcessors < 0 || c.LoadProcessors > runtime.NumCPU():
-		return fmt.Errorf("--load-processors: want 0 to %d", runtime.NumCPU())
 	}
 	return nil
 }
@@ -38,16 +32,10 @@ func (c contest) check() error {
 // setupTime bounds everything but the driving.
 const setupTime = 10 * time.Minute
 
-// limit bounds a scenario with so many targets: its time, and the processors of
-// the load.
+// limit bounds the time of a scenario with so many targets.
 func (c contest) limit(ctx context.Context, targets int) (context.Context, context.CancelFunc) {
 	rounds := float64(c.Rounds+2) * float64(targets*len(c.Connections)) * (c.Seconds + 2) * 2
-	ctx, cancel := context.WithTimeout(ctx, setupTime+time.Duration(rounds*float64(time.Second)))
-	all := runtime.GOMAXPROCS(c.LoadProcessors) // 0 changes nothing
-	return ctx, func() {
-		cancel()
-		runtime.GOMAXPROCS(all)
-	}
+	return context.WithTimeout(ctx, setupTime+time.Duration(rounds*float64(time.Second)))
 }
 
 // run drives all targets with each number of connections.
@@ -114,8 +102,7 @@ func (c contest) finish(r *report) error {
 func (c contest) newReport(scenario string, p practice, setup map[string]any) *report {
 	r := &report{Scenario: scenario, Machine: thisMachine(), Setup: map[string]any{
 		"clients": p.Clients, "practitioners": p.Practitioners, "grants": p.Grants, "rounds": c.Rounds, "seconds": c.Seconds,
-		"load_processors": runtime.GOMAXPROCS(0),
-		"record":          "written before the answer, synced every CHARTGATE_SPOOL_SYNC (100ms unless set)",
+		"record": "written before the answer, synced every CHARTGATE_SPOOL_SYNC (100ms unless set)",
 	}}
 	for name, value := range setup {
 		r.Setup[name] = value

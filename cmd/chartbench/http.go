@@ -134,6 +134,6 @@ func (t *target) answer(ctx context.Context) ([]byte, error) {
 		answer = bytes.Clone(body)
 		return t.check(i, body)
 	}
-	_, err := once.ask(ctx, 0, time.Now(), 1, nil)
+	_, err := once.ask(ctx, pace{connections: 1})
 	return answer, err
 }

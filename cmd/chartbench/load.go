@@ -6,9 +6,6 @@ import (
 	"os"
 	"slices"
 	"time"
-
-	"github.com/valyala/fasthttp"
-	"golang.org/x/sync/errgroup"
 )
 
 // target is a server that is asked, and what is expected of it.
@@ -48,6 +45,31 @@ type sample struct {
 
 const requestTimeout = 10 * time.Second
 
+// pace is how a target is asked.
+type pace struct {
+	connections     int // each of which asks one question at a time
+	start, deadline time.Time
+	least           int     // questions on each connection, even after the deadline
+	rate            float64 // questions a second on all connections; 0: each as soon as the last one is answered
+}
+
+// first returns the question with which a connection begins.
+func (p pace) first(connection, questions int) int {
+	return connection * questions / p.connections % questions
+}
+
+// due returns when a connection asks after so many questions; at a rate, they
+// take turns.
+func (p pace) due(connection, asked int) time.Time {
+	if p.rate == 0 {
+		return time.Now()
+	}
+	return p.start.Add(time.Duration(float64(asked*p.connections+connection) / p.rate * float64(time.Second)))
+}
+
+// over reports whether a connection that has asked so many asks no more.
+func (p pace) over(now time.Time, asked int) bool { return now.After(p.deadline) && asked >= p.least }
+
 // drive asks t's questions over a number of connections, each of which asks the
 // next one when the last is answered, for so long, and at least each question
 // once if all is set. Every answer is checked; a wrong one ends it.
@@ -56,30 +78,20 @@ func drive(ctx context.Context, t *target, connections int, duration time.Durati
 	if err != nil {
 		return sample{}, err
 	}
-	start := time.Now()
-	deadline := start.Add(duration)
-	least := 0
+	p := pace{connections: connections, start: time.Now()}
+	p.deadline = p.start.Add(duration)
 	if all {
-		least = len(t.bodies)/connections + 1
+		p.least = len(t.bodies)/connections + 1
 	}
-	latencies := make([][]time.Duration, connections)
-	group, ctx := errgroup.WithContext(ctx)
-	for c := range connections {
-		group.Go(func() error {
-			var err error
-			latencies[c], err = t.ask(ctx, c*len(t.bodies)/connections, deadline, least, nil)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	every, err := t.ask(ctx, p)
+	if err != nil {
 		return sample{}, fmt.Errorf("%s: %w", t.name, err)
 	}
-	elapsed := time.Since(start)
+	elapsed := time.Since(p.start)
 	after, err := t.spent()
 	if err != nil {
 		return sample{}, err
 	}
-	every := slices.Concat(latencies...)
 	slices.Sort(every)
 	s := sample{
 		Throughput: float64(len(every)) / elapsed.Seconds(),
@@ -116,51 +128,6 @@ func driveSettled(ctx context.Context, t *target, connections int, duration time
 }
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
-
-// ask is one connection: it asks from question first on until the deadline, and
-// at least so many. It returns how long each answer took: from when it was due,
-// where due says so, else from when it was sent.
-func (t *target) ask(ctx context.Context, first int, deadline time.Time, least int, due func(n int) time.Time) ([]time.Duration, error) {
-	client := &fasthttp.HostClient{Addr: t.address, MaxConns: 1, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
-		MaxIdemponentCallAttempts: 1}
-	defer client.CloseIdleConnections()
-	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	defer fasthttp.ReleaseRequest(request)
-	defer fasthttp.ReleaseResponse(response)
-	request.Header.SetMethod(fasthttp.MethodPost)
-	request.SetRequestURI("http://" + t.address + t.path)
-	request.Header.SetContentType("application/json")
-	for name, value := range t.header {
-		request.Header.Set(name, value)
-	}
-	latencies := make([]time.Duration, 0, 1<<14)
-	for i := first; ; i++ {
-		question := i % len(t.bodies)
-		request.SetBodyRaw(t.bodies[question])
-		start := time.Now()
-		if due != nil {
-			start = due(len(latencies))
-			time.Sleep(time.Until(start))
-		}
-		if err := client.Do(request, response); err != nil {
-			return nil, err
-		}
-		end := time.Now()
-		latencies = append(latencies, end.Sub(start))
-		if response.StatusCode() != fasthttp.StatusOK {
-			return nil, fmt.Errorf("answered %d: %s", response.StatusCode(), response.Body())
-		}
-		if err := t.check(question, response.Body()); err != nil {
-			return nil, err
-		}
-		if end.After(deadline) && len(latencies) >= least {
-			return latencies, nil
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-	}
-}
 
 // load is the name of this process among those whose CPU is measured.
 const load = "load"

@@ -6,8 +6,6 @@ import (
 	"os"
 	"slices"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // openLoop is how long a target's answers took while questions came at a fixed
@@ -45,21 +43,10 @@ func openLoops(ctx context.Context, list []*target, results []result, seconds fl
 // waits behind a slow answer counts from when it should have been sent.
 func driveOpen(ctx context.Context, t *target, connections int, rate float64, duration time.Duration) ([]time.Duration, error) {
 	start := time.Now()
-	latencies := make([][]time.Duration, connections)
-	group, ctx := errgroup.WithContext(ctx)
-	for c := range connections {
-		group.Go(func() error {
-			var err error
-			latencies[c], err = t.ask(ctx, c*len(t.bodies)/connections, start.Add(duration), 1, func(n int) time.Time {
-				return start.Add(time.Duration(float64(n*connections+c) / rate * float64(time.Second)))
-			})
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	latencies, err := t.ask(ctx, pace{connections: connections, start: start, deadline: start.Add(duration), least: 1, rate: rate})
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.name, err)
 	}
-	every := slices.Concat(latencies...)
-	slices.Sort(every)
-	return every, nil
+	slices.Sort(latencies)
+	return latencies, nil
 }

@@ -95,8 +95,8 @@ func (r *report) print(out io.Writer) {
 	if r.Apart != nil {
 		fmt.Fprintf(out, "\nof the sidecar's CPU under full load: shipping to Postgres %.1f%%, chain %.1f%%, spool %.1f%%", r.Apart.Ship, r.Apart.Chain, r.Apart.Spool)
 	}
-	fmt.Fprintf(out, "\nMedians of %v rounds of %v s, in turn; CPU is per request; owed is what shipping took after a round, of both. %s, %d CPUs, %s; the load comes from the same machine, from %v of its CPUs.\n",
-		r.Setup["rounds"], r.Setup["seconds"], r.Machine.System, r.Machine.CPUs, r.Machine.Go, r.Setup["load_processors"])
+	fmt.Fprintf(out, "\nMedians of %v rounds of %v s, in turn; CPU is per request; owed is what shipping took after a round, of both. %s, %d CPUs, %s; the load comes from the same machine.\n",
+		r.Setup["rounds"], r.Setup["seconds"], r.Machine.System, r.Machine.CPUs, r.Machine.Go)
 }
 
 // write writes the figures as JSON.
