@@ -18,6 +18,9 @@ var Sample = sample
 // AdoptAfter is how long an orphan must rest.
 func (o Options) AdoptAfter(d time.Duration) Options { o.adoptAfter = d; return o }
 
+// Found makes s find its process so busy, for a moment.
+func (s *Shipper) Found(busy float64) { s.load = load{at: time.Now().Add(time.Minute), busy: busy} }
+
 // Faults makes the files of a spool fail.
 type Faults struct {
 	mu       sync.Mutex

@@ -10,8 +10,11 @@ import (
 // The shipper gives way to decisions: where this process is busy and the spool
 // is shallow, a round is followed by a rest. What waits then comes to Postgres
 // when there is time for it, or when the spool has filled so far that shipping
-// may not wait any longer.
+// may not wait any longer. Its rounds are short then: Postgres, which often has
+// the same processors, takes 15 us for a decision, and whoever asks while it is
+// at thousands waits for it.
 const (
+	shortRound = 512                    // decisions of a round before a rest
 	restShare  = 15                     // a rest is at most so many times as long as the round before it
 	shallow    = 8                      // no rest once an eighth of what the spool may hold waits
 	busyFrom   = 0.20                   // of the CPU that the process may use: there is time enough below it
@@ -50,19 +53,32 @@ func cpuUsed() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// rest is how long to rest after a round: longer the busier the process is,
-// and shorter the more waits of what may wait at all.
-func rest(round time.Duration, busy float64, waiting, most int64) time.Duration {
+// leisure is how much shipping may wait, from 0 to 1: more the busier the process
+// is, and less the more waits of what may wait at all.
+func leisure(busy float64, waiting, most int64) float64 {
 	pressure := min(1, max(0, (busy-busyFrom)/(busyWhole-busyFrom)))
 	room := max(0, 1-float64(waiting)*shallow/float64(most))
-	return time.Duration(float64(round) * restShare * pressure * room)
+	return pressure * room
+}
+
+// leisure measures it.
+func (s *Shipper) leisure() float64 {
+	return leisure(s.load.measure(), s.spool.stats.DepthBytes.Load(), s.spool.options.MaxBytes)
+}
+
+// most is how many decisions the next round may bring.
+func (s *Shipper) most() uint64 {
+	if s.leisure() > 0 {
+		return shortRound
+	}
+	return batchRecords
 }
 
 // giveWay rests after a round that took so long, until there is time again.
 func (s *Shipper) giveWay(ctx context.Context, round time.Duration) {
 	began := time.Now()
 	for ctx.Err() == nil {
-		left := rest(round, s.load.measure(), s.spool.stats.DepthBytes.Load(), s.spool.options.MaxBytes) - time.Since(began)
+		left := time.Duration(float64(round)*restShare*s.leisure()) - time.Since(began)
 		if left <= 0 {
 			return
 		}

@@ -13,18 +13,18 @@ func TestTheShipperGivesWayToDecisions(t *testing.T) {
 	const most = 1 << 30
 	rapid.Check(t, func(t *rapid.T) {
 		busy, waiting := rapid.Float64Range(0, 1).Draw(t, "busy"), rapid.Int64Range(0, most).Draw(t, "waiting")
-		long := rest(time.Second, busy, waiting, most)
+		much := leisure(busy, waiting, most)
 		switch {
-		case long < 0 || long > restShare*time.Second:
-			t.Fatalf("a rest of %v", long)
-		case (busy <= busyFrom || waiting >= most/shallow) && long != 0:
-			t.Fatalf("busy %v, %d bytes wait, and it rests for %v", busy, waiting, long)
-		case rest(time.Second, min(1, busy+0.1), waiting, most) < long, rest(time.Second, busy, waiting+1<<20, most) > long:
-			t.Fatalf("busy %v, %d bytes wait: more of it turns the rest of %v the wrong way", busy, waiting, long)
+		case much < 0 || much > 1:
+			t.Fatalf("leisure %v", much)
+		case (busy <= busyFrom || waiting >= most/shallow) && much != 0:
+			t.Fatalf("busy %v, %d bytes wait, and it has leisure of %v", busy, waiting, much)
+		case leisure(min(1, busy+0.1), waiting, most) < much, leisure(busy, waiting+1<<20, most) > much:
+			t.Fatalf("busy %v, %d bytes wait: more of it turns the leisure of %v the wrong way", busy, waiting, much)
 		}
 	})
-	if rest(time.Second, busyWhole, 0, most) != restShare*time.Second {
-		t.Error("a busy process does not make it rest")
+	if leisure(busyWhole, 0, most) != 1 {
+		t.Error("a busy process gives it no leisure")
 	}
 }
 

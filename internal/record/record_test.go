@@ -92,6 +92,30 @@ func (s stores) wantExactly(ids []uuid.UUID) {
 	}
 }
 
+// A busy process has few decisions shipped at a time, an idle one as many as
+// there are: who asks meanwhile waits for Postgres no longer than for those.
+func TestABusyProcessShipsFewAtATime(t *testing.T) {
+	s := setup(t)
+	spool := openSpool(t, t.TempDir(), record.Options{})
+	shipper := record.NewShipper(spool, s.sidecar)
+	var all []uuid.UUID
+	for _, step := range []struct {
+		busy    float64
+		batches int64
+	}{{1, 4}, {0, 1}} {
+		before := spool.Stats().Batches.Load()
+		all = append(all, put(t, spool, 2000)...)
+		shipper.Found(step.busy)
+		if err := shipper.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := spool.Stats().Batches.Load() - before; n != step.batches {
+			t.Errorf("busy %v: 2000 decisions in %d transactions, want %d", step.busy, n, step.batches)
+		}
+	}
+	s.wantExactly(all)
+}
+
 func TestRecordedDecisionsAreShippedOnce(t *testing.T) {
 	s := setup(t)
 	spool := openSpool(t, t.TempDir(), record.Options{})

@@ -137,7 +137,8 @@ func (s *Shipper) round(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	src := s.sources[0]
-	if err := src.fill(); err != nil {
+	most := s.most()
+	if err := src.fill(most); err != nil {
 		return false, err
 	}
 	stats := &s.spool.stats
@@ -166,7 +167,7 @@ func (s *Shipper) round(ctx context.Context) (more bool, err error) {
 		src.counted = last
 	}
 	src.batch.clear()
-	return n >= batchRecords/2 || src.ahead != nil || len(s.sources) > 1, src.shipped()
+	return n >= most/2 || src.ahead != nil || len(s.sources) > 1, src.shipped()
 }
 
 // counted takes what was shipped off the depth.

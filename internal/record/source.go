@@ -79,10 +79,10 @@ func (b *batch) clear() {
 	*b = batch{bodies: b.bodies[:0], ends: b.ends[:0]}
 }
 
-// fill reads groups into the batch until it is full, a gap follows, or there is
-// nothing more for now.
-func (s *source) fill() error {
-	for s.batch.len() < batchRecords && len(s.batch.bodies) < batchBytes {
+// fill reads groups into the batch until it holds so many decisions or is full,
+// a gap follows, or there is nothing more for now.
+func (s *source) fill(most uint64) error {
+	for s.batch.len() < most && len(s.batch.bodies) < batchBytes {
 		g := s.ahead
 		if g == nil {
 			next, err := s.reader.next()
