@@ -24,7 +24,10 @@ type Precedent struct {
 
 // Entry is what entries of the record have in common that differ only in their
 // id, their times, their revision and their request id.
-type Entry struct{ Head, Tail []byte }
+type Entry struct {
+	Head, Tail []byte
+	Policy     [2]int // where in Head the release and the practice stand
+}
 
 // Span is all the times at which a decision is the same, by what the clock
 // surely has reached (Facts.Now) and what it may have reached (Facts.Latest, or

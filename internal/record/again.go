@@ -24,12 +24,13 @@ func entriesLike(v *authz.Verdict) *atomic.Pointer[authz.Entry] {
 
 // common copies what the body that was written from start has in common.
 func (w *writer) common(start int) *authz.Entry {
-	b, from := slices.Clone(w.b[start:]), w.own[0]-start
-	return &authz.Entry{Head: b[:from:from], Tail: b[w.own[1]-start:]}
+	b, from := slices.Clone(w.b[start:]), w.originAt[0]-start
+	return &authz.Entry{Head: b[:from:from], Tail: b[w.originAt[1]-start:], Policy: [2]int{w.policyAt[0] - start, w.policyAt[1] - start}}
 }
 
 // again writes what verdict would.
 func (w *writer) again(v *authz.Verdict, like *authz.Entry) {
+	w.policyAt = [2]int{len(w.b) + like.Policy[0], len(w.b) + like.Policy[1]}
 	w.b = append(w.b, like.Head[:headSize]...)
 	w.moment(v)
 	w.b = append(w.b, like.Head[fixedSize:]...)

@@ -153,8 +153,7 @@ func eachDecision(ctx context.Context, tx pgx.Tx, by Read, q Query, take func(ch
 type Reader struct {
 	from     *bufio.Reader
 	buffer   []byte
-	rest     []byte // records of the group at hand
-	left     uint32
+	unread   unread // of the group at hand
 	settings map[settingsDigest]map[string]any
 	keep     func(settingsDigest, []byte) // told of settings as they stand in the file; may be nil
 }
@@ -175,17 +174,15 @@ func NewReader(from io.Reader) (*Reader, error) {
 // Next reads the next decision into v, which holds until the next call. At the
 // end it returns io.EOF; a group that is not whole is an error.
 func (r *Reader) Next(v *View) error {
-	for r.left == 0 {
+	for r.unread.left == 0 {
 		if err := r.nextGroup(); err != nil {
 			return err
 		}
 	}
-	c := cursor{b: r.rest}
-	body := c.bytes(int(c.uint32()))
-	if c.bad {
+	body, ok := r.unread.next()
+	if !ok {
 		return fmt.Errorf("read the record: %w", errDamage)
 	}
-	r.rest, r.left = c.b, r.left-1
 	return v.Read(body)
 }
 
@@ -219,7 +216,7 @@ func (r *Reader) nextGroup() error {
 	}
 	switch g.kind {
 	case groupDecisions:
-		r.rest, r.left = g.payload, g.count
+		r.unread.begin(g)
 	case groupSettings:
 		for _, record := range g.records() {
 			if len(record) <= digestSize {

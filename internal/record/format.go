@@ -98,14 +98,21 @@ func digestOf(s *authz.Settings) settingsDigest {
 
 // writer appends a body. The first fault is kept, and spoils the body.
 type writer struct {
-	b     []byte
-	own   [2]int // from where to where stands what is of one verdict alone
-	fault error
+	b        []byte
+	originAt [2]int // from where to where it stands
+	policyAt [2]int // the same of the release and the practice
+	fault    error
 }
 
 // appendBody appends the body of v to b. It refuses what could not be kept
 // exactly, or could not be kept by Postgres: the answer must not leave then.
 func appendBody(b []byte, v *authz.Verdict) ([]byte, error) {
+	b, _, err := appendParts(b, v)
+	return b, err
+}
+
+// appendParts is appendBody, and says where in the body its parts are.
+func appendParts(b []byte, v *authz.Verdict) ([]byte, parts, error) {
 	w := writer{b: b}
 	entries := entriesLike(v)
 	if entries == nil {
@@ -116,9 +123,20 @@ func appendBody(b []byte, v *authz.Verdict) ([]byte, error) {
 		entries.Store(w.common(len(b)))
 	}
 	if w.fault != nil {
-		return b, fmt.Errorf("decision %s: %w", v.ID, w.fault)
+		return b, parts{}, fmt.Errorf("decision %s: %w", v.ID, w.fault)
 	}
-	return w.b, nil
+	return w.b, w.parts(len(b), v), nil
+}
+
+// parts are those of the body that was written from start: most of the id, the
+// times and the settings, the release and the practice, the origin.
+func (w *writer) parts(start int, v *authz.Verdict) parts {
+	const idEnd = headSize + 12 // ids of one call differ in what follows
+	times := [2]int{headSize + 16, fixedSize}
+	if v.Facts.Settings != nil {
+		times[1] += digestSize
+	}
+	return parts{{headSize, idEnd}, times, {w.policyAt[0] - start, w.policyAt[1] - start}, {w.originAt[0] - start, w.originAt[1] - start}}
 }
 
 func (w *writer) verdict(v *authz.Verdict) {
@@ -140,8 +158,10 @@ func (w *writer) verdict(v *authz.Verdict) {
 		w.b = append(w.b, sum[:]...)
 	}
 	w.word(v.Exact.Code)
+	w.policyAt[0] = len(w.b)
 	w.text(v.Release, "")
 	w.text(f.Practice, "")
+	w.policyAt[1] = len(w.b)
 	w.word(r.Subject.Type)
 	w.text(r.Subject.ID, "")
 	w.word(r.Action)
@@ -149,9 +169,7 @@ func (w *writer) verdict(v *authz.Verdict) {
 	w.text(r.Resource.ID, f.Practice)
 	w.word(r.Context.Purpose)
 	w.text(r.Context.PortalProfile, r.Resource.ID)
-	w.own[0] = len(w.b)
 	w.origin(v)
-	w.own[1] = len(w.b)
 	w.list(v.Exact.Bases)
 	w.facts(r, f, whole)
 	binary.LittleEndian.PutUint16(w.b[start+2:], flagsOf(v, whole))
@@ -167,12 +185,14 @@ func (w *writer) moment(v *authz.Verdict) {
 
 // origin writes how old the facts are, and of which request it is.
 func (w *writer) origin(v *authz.Verdict) {
+	w.originAt[0] = len(w.b)
 	w.text(v.Facts.Revision, "")
 	if authz.ValidID(v.RequestID) {
 		w.text(v.RequestID, "")
 	} else {
 		w.b = append(w.b, 0)
 	}
+	w.originAt[1] = len(w.b)
 }
 
 func (w *writer) facts(r *authz.Request, f *authz.Facts, wholeRoles bool) {

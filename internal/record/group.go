@@ -30,7 +30,8 @@ import (
 //	16  first       8 bytes, the sequence number of the first of them
 //	24  checksum    4 bytes, CRC-32C of the header before it and of what follows; then 4 of zero
 //
-// Each record in a group is a length of four bytes and a body. The records of a
+// Each record in a group is a length of four bytes and a body, or what makes one
+// out of the last whole one before it (alike.go). The records of a
 // group of settings are their digest and their JSON; they have no numbers of
 // their own, and stand before the first decision of their segment that rests on
 // them. A group of kind end is the last of its chain: it was closed in order.
@@ -154,22 +155,55 @@ func nextGroup(b []byte) int {
 	return -1
 }
 
-// records yields the records of a group with their sequence numbers. A group
-// whose checksum holds and whose records do not fill it yields fewer.
+// records yields the records of a group with their sequence numbers; each holds
+// until the next one. A group whose checksum holds and whose records do not fill
+// it yields fewer.
 func (g group) records() iter.Seq2[uint64, []byte] {
 	return func(yield func(uint64, []byte) bool) {
-		b, seq := g.payload, g.first
-		for range g.count {
-			if len(b) < recordHead {
+		var unread unread
+		unread.begin(g)
+		for seq := g.first; unread.left > 0; seq++ {
+			if record, ok := unread.next(); !ok || !yield(seq, record) {
 				return
 			}
-			n := int(binary.LittleEndian.Uint32(b))
-			if n > len(b)-recordHead || !yield(seq, b[recordHead:recordHead+n:recordHead+n]) {
-				return
-			}
-			b, seq = b[recordHead+n:], seq+1
 		}
 	}
+}
+
+// unread is what of a group was not read yet.
+type unread struct {
+	b     []byte
+	left  uint32
+	alike bool   // its records may be made out of others
+	whole []byte // the last that was not
+	made  []byte // the last that was
+}
+
+func (u *unread) begin(g group) {
+	*u = unread{b: g.payload, left: g.count, alike: g.kind == groupDecisions, made: u.made}
+}
+
+// next returns the next record, which holds until the call after. It reports
+// false where there is none, though there should be.
+func (u *unread) next() (record []byte, ok bool) {
+	if len(u.b) < recordHead {
+		return nil, false
+	}
+	n := int(binary.LittleEndian.Uint32(u.b))
+	if n > len(u.b)-recordHead {
+		return nil, false
+	}
+	record = u.b[recordHead : recordHead+n : recordHead+n]
+	if u.alike && n > 0 && record[0] == bodyAlike {
+		if u.made, ok = appendAlike(u.made[:0], record, u.whole); !ok {
+			return nil, false
+		}
+		record = u.made
+	} else {
+		u.whole = record
+	}
+	u.b, u.left = u.b[recordHead+n:], u.left-1
+	return record, true
 }
 
 // appendRecord appends a record: keep four bytes, let write append the body.

@@ -63,7 +63,7 @@ func (f *File) Next(ctx context.Context, b *Bodies) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if f.reader.left == 0 {
+		if f.reader.unread.left == 0 {
 			err := f.reader.nextGroup()
 			if errors.Is(err, io.EOF) {
 				break
@@ -84,15 +84,13 @@ func (f *File) Next(ctx context.Context, b *Bodies) error {
 
 // take moves decisions from the group at hand to b.
 func (f *File) take(b *Bodies) error {
-	r := f.reader
+	unread := &f.reader.unread
 	all := f.query.anything()
-	for r.left > 0 && !b.full() && f.left != 0 {
-		c := cursor{b: r.rest}
-		body := c.bytes(int(c.uint32()))
-		if c.bad {
+	for unread.left > 0 && !b.full() && f.left != 0 {
+		body, ok := unread.next()
+		if !ok {
 			return errDamage
 		}
-		r.rest, r.left = c.b, r.left-1
 		if !all {
 			var v View
 			if err := v.Read(body); err != nil {

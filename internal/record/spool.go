@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -205,13 +206,34 @@ var encoders = sync.Pool{New: func() any { return new(encoder) }}
 type encoder struct {
 	b        []byte // the place of a group's header, and the records
 	settings []settingsText
+
+	body, whole []byte // of the verdict at hand, and the last that was written whole
+	wholeAt     parts
+}
+
+func (e *encoder) begin() {
+	e.b = append(e.b[:0], make([]byte, groupSize)...)
+	e.settings, e.whole = e.settings[:0], e.whole[:0]
 }
 
 func (e *encoder) add(v *authz.Verdict) error {
+	var at parts
 	var err error
-	e.b, err = appendRecord(e.b, func(b []byte) ([]byte, error) { return appendBody(b, v) })
-	if err != nil || v.Facts.Settings == nil {
+	if e.body, at, err = appendParts(e.body[:0], v); err != nil {
 		return err
+	}
+	start := len(e.b)
+	e.b = append(e.b, make([]byte, recordHead)...)
+	if len(e.whole) > 0 {
+		e.b = alike(e.b, e.body, at, e.whole, e.wholeAt)
+	}
+	if len(e.b) == start+recordHead {
+		e.b = append(e.b, e.body...)
+		e.body, e.whole, e.wholeAt = e.whole, e.body, at
+	}
+	binary.LittleEndian.PutUint32(e.b[start:], uint32(len(e.b)-start-recordHead))
+	if v.Facts.Settings == nil {
+		return nil
 	}
 	text, sum := v.Facts.Settings.JSON()
 	e.settings = addSettings(e.settings, settingsText{settingsDigest(sum[:digestSize]), text})
@@ -249,11 +271,10 @@ func (s *Spool) record(ctx context.Context, verdicts []authz.Verdict) error {
 	e := encoders.Get().(*encoder)
 	defer func() {
 		if cap(e.b) <= 1<<20 {
-			e.settings = e.settings[:0]
 			encoders.Put(e)
 		}
 	}()
-	e.b = append(e.b[:0], make([]byte, groupSize)...)
+	e.begin()
 	for i := range verdicts {
 		if err := e.add(&verdicts[i]); err != nil {
 			return err
