@@ -23,7 +23,13 @@ func (c *flatCommand) Run(ctx context.Context) (err error) {
 	}
 	ctx, cancel := c.limit(ctx, 4)
 	defer cancel()
-	var group processes
+	var stores []*store
+	defer func() {
+		for _, s := range stores {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	var group processes // which end before their stores
 	defer func() { err = errors.Join(err, group.stop()) }()
 	small := practice{Clients: c.Few, Practitioners: 200, Grants: 2 * c.Few, Practices: 1}
 	large, many := small, small
@@ -45,7 +51,7 @@ func (c *flatCommand) Run(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, s.close()) }()
+		stores = append(stores, s)
 		p, key, err := group.startCompiled(ctx, s)
 		if err != nil {
 			return err
