@@ -31,10 +31,10 @@ import (
 //	24  checksum    4 bytes, CRC-32C of the header before it and of what follows; then 4 of zero
 //
 // Each record in a group is a length of four bytes and a body, or what makes one
-// out of the last whole one before it (alike.go). The records of a
-// group of settings are their digest and their JSON; they have no numbers of
-// their own, and stand before the first decision of their segment that rests on
-// them. A group of kind end is the last of its chain: it was closed in order.
+// out of the last whole one before it (alike.go). The records of a group of
+// settings are their digest and their JSON; they have no numbers of their own,
+// and stand before the first decision of their segment that rests on them. A
+// group of kind end is the last of its chain: it was closed in order.
 const (
 	segmentVersion  = 1
 	segmentSize     = 64

@@ -2,7 +2,6 @@ package record
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -217,27 +216,32 @@ func (e *encoder) begin() {
 }
 
 func (e *encoder) add(v *authz.Verdict) error {
-	var at parts
 	var err error
-	if e.body, at, err = appendParts(e.body[:0], v); err != nil {
+	e.b, err = appendRecord(e.b, func(b []byte) ([]byte, error) { return e.record(b, v) })
+	if err != nil || v.Facts.Settings == nil {
 		return err
-	}
-	start := len(e.b)
-	e.b = append(e.b, make([]byte, recordHead)...)
-	if len(e.whole) > 0 {
-		e.b = alike(e.b, e.body, at, e.whole, e.wholeAt)
-	}
-	if len(e.b) == start+recordHead {
-		e.b = append(e.b, e.body...)
-		e.body, e.whole, e.wholeAt = e.whole, e.body, at
-	}
-	binary.LittleEndian.PutUint32(e.b[start:], uint32(len(e.b)-start-recordHead))
-	if v.Facts.Settings == nil {
-		return nil
 	}
 	text, sum := v.Facts.Settings.JSON()
 	e.settings = addSettings(e.settings, settingsText{settingsDigest(sum[:digestSize]), text})
 	return nil
+}
+
+// record appends the body of v, or what makes it out of the last whole one.
+func (e *encoder) record(b []byte, v *authz.Verdict) ([]byte, error) {
+	var at parts
+	var err error
+	if e.body, at, err = appendParts(e.body[:0], v); err != nil {
+		return b, err
+	}
+	start := len(b)
+	if len(e.whole) > 0 {
+		b = alike(b, e.body, at, e.whole, e.wholeAt)
+	}
+	if len(b) == start {
+		b = append(b, e.body...)
+		e.body, e.whole, e.wholeAt = e.whole, e.body, at
+	}
+	return b, nil
 }
 
 func addSettings(list []settingsText, s settingsText) []settingsText {
