@@ -87,6 +87,10 @@ func NewReleases(o ReleaseOptions) *Releases {
 	}
 	r := newReleases(&Policies{active: o.Shipped})
 	r.o, r.shipped = o, o.Shipped
+	if o.Read != nil {
+		unread := "it was not read yet which release of the policy is active"
+		r.failure.Store(&unread)
+	}
 	r.accepted = r.readAccepted()
 	r.floor = r.accepted.serial
 	return r

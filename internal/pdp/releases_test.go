@@ -89,7 +89,10 @@ func (d *desk) runs(t *testing.T) (stop func()) {
 
 func TestAReleaseDecidesOnceItIsActive(t *testing.T) {
 	d := newDesk(t)
-	if err := d.Hear(t.Context(), feed.News{All: true}); err != nil || !strings.Contains(d.Says(), "came with the program") {
+	if err := d.Check(t.Context()); err == nil {
+		t.Errorf("it is ready with %q before it knows which release is active", d.Says())
+	}
+	if err := d.Hear(t.Context(), feed.News{All: true}); err != nil || d.Check(t.Context()) != nil || !strings.Contains(d.Says(), "came with the program") {
 		t.Fatalf("before the first activation: %v, %s", err, d.Says())
 	}
 	one := d.release(t, "one", 1, 1)
