@@ -38,7 +38,11 @@ type file interface {
 // createFile makes a segment. What was written to it is the kernel's, and
 // survives the death of the process.
 func createFile(path string) (file, error) {
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return newSegment(f)
 }
 
 // ErrHeld is a folder that another process writes to.

@@ -20,6 +20,9 @@ type reader struct {
 	path  string
 	first uint64 // names the segment that is open
 	head  segmentHead
+	sized bool  // size and last hold for good: nobody writes to it, or what comes is not for this reader
+	size  int64 // of the file
+	last  bool  // no segment comes after it
 	off   int64 // where the next group begins
 	buf   []byte
 	from  int64 // what of the file buf holds: from here
@@ -90,7 +93,7 @@ func (r *reader) open() error {
 			return err
 		}
 		r.f, r.path, r.first, r.after = f, s.path, s.first, s.first+1
-		r.off, r.from, r.buf = segmentSize, 0, r.buf[:0]
+		r.off, r.from, r.buf, r.sized = segmentSize, 0, r.buf[:0], false
 		head := make([]byte, segmentSize)
 		n, err := io.ReadFull(f, head)
 		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
@@ -112,18 +115,23 @@ func (r *reader) end() (int64, bool, error) {
 			return limit.offset, true, nil
 		}
 	}
+	if r.sized {
+		return r.size, r.last, nil
+	}
 	info, err := r.f.Stat()
 	if err != nil {
 		return 0, false, err
 	}
-	if r.limit != nil {
-		return info.Size(), false, nil
+	r.size, r.last = info.Size(), false
+	if r.limit == nil {
+		segments, err := segmentsOf(r.folder)
+		if err != nil {
+			return 0, false, err
+		}
+		r.last = len(segments) == 0 || segments[len(segments)-1].first == r.first
 	}
-	segments, err := segmentsOf(r.folder)
-	if err != nil {
-		return 0, false, err
-	}
-	return info.Size(), len(segments) == 0 || segments[len(segments)-1].first == r.first, nil
+	r.sized = true
+	return r.size, r.last, nil
 }
 
 // groupBefore reads the group at off, which must end before end.

@@ -32,10 +32,14 @@ type loop struct {
 	settling func(*conn, []byte) // settle
 	calls    []Call
 	arena    []byte
-	used     int // of arena
+	used     int       // of arena
+	now      time.Time // when the round began
 	swept    time.Time
 	events   []unix.EpollEvent
-	next     chan struct{} // wakes who goes on with the loop
+	found    int                // how many of events the last look found
+	look     bool               // once is enough
+	looking  func(uintptr) bool // looks
+	next     chan struct{}      // wakes who goes on with the loop
 
 	owed atomic.Int64 // answers that are given later
 
@@ -74,7 +78,7 @@ func newLoop(d *door) (*loop, error) {
 		p.free()
 		return nil, err
 	}
-	p.settling = p.settle
+	p.settling, p.looking = p.settle, p.lookAt
 	return p, nil
 }
 
@@ -168,9 +172,11 @@ func (p *loop) run() {
 func (p *loop) rounds() func() {
 	for last := false; !last || p.owed.Load() > 0; {
 		closed := p.door.isClosed()
-		n := p.wait(p.events, closed && !last)
-		p.sweep(time.Now())
-		for _, e := range p.events[:n] {
+		p.look = closed && !last
+		p.wait()
+		p.now = time.Now()
+		p.sweep()
+		for _, e := range p.events[:p.found] {
 			p.hear(int(e.Fd))
 		}
 		rest := p.answer()
@@ -184,21 +190,23 @@ func (p *loop) rounds() func() {
 	return nil
 }
 
-// wait returns how many events there are, after waiting for one unless it is
-// enough to look. The goroutine waits as one that reads does, and takes no thread:
-// one that waits in the kernel cost a third of the CPU of few connections.
-func (p *loop) wait(events []unix.EpollEvent, look bool) (n int) {
-	err := p.ready.Read(func(fd uintptr) bool {
-		got, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-		if errno == 0 {
-			n = int(got)
-		}
-		return n > 0 || look
-	})
-	if err != nil { // only a closed epoll does that, and it is closed at the end
+// wait waits for an event, unless it is enough to look. The goroutine waits as one
+// that reads does, and takes no thread: one that waits in the kernel cost a third
+// of the CPU of few connections.
+func (p *loop) wait() {
+	if err := p.ready.Read(p.looking); err != nil { // only a closed epoll does that, and it is closed at the end
 		panic("wire: wait: " + err.Error())
 	}
-	return n
+}
+
+// lookAt looks which events there are, and reports whether that is enough.
+func (p *loop) lookAt(fd uintptr) bool {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&p.events[0])), uintptr(len(p.events)), 0, 0, 0)
+	p.found = 0
+	if errno == 0 {
+		p.found = int(n)
+	}
+	return p.found > 0 || p.look
 }
 
 // hear reads what came on fd.
@@ -288,7 +296,7 @@ func (p *loop) came(c *conn, text []byte) {
 		return
 	case partial:
 		if c.pending == nil {
-			c.pending, c.since = bytes.Clone(text), time.Now()
+			c.pending, c.since = bytes.Clone(text), p.now
 		}
 	case odd:
 		p.leave(c)
@@ -303,7 +311,6 @@ func (p *loop) answer() (rest func()) {
 		return nil
 	}
 	rest = p.answerer.Answer(p.calls)
-	now := time.Now()
 	for i := range p.calls {
 		call := &p.calls[i]
 		c := call.conn
@@ -315,7 +322,7 @@ func (p *loop) answer() (rest func()) {
 		case call.later != nil:
 			p.owed.Add(1)
 		default:
-			c.since, c.stays = now, 0
+			c.since, c.stays = p.now, 0
 			left, ok := send(c.fd, call.Out)
 			p.finish(c, left, !ok)
 		}
@@ -355,11 +362,11 @@ func (p *loop) drop(c *conn) {
 }
 
 // sweep drops, once a second, what has been silent for too long.
-func (p *loop) sweep(now time.Time) {
-	if now.Sub(p.swept) < sweepTime {
+func (p *loop) sweep() {
+	if p.now.Sub(p.swept) < sweepTime {
 		return
 	}
-	p.swept = now
+	p.swept = p.now
 	for _, c := range p.conns {
 		if c == nil || c.state.Load() != idle {
 			continue
@@ -368,7 +375,7 @@ func (p *loop) sweep(now time.Time) {
 		if c.pending != nil {
 			patience = p.door.options.Request
 		}
-		if now.Sub(c.since) > patience {
+		if p.now.Sub(c.since) > patience {
 			p.drop(c)
 		}
 	}
