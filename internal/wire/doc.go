@@ -98,11 +98,12 @@ func (c *Call) Answered() []byte {
 
 // conn is a connection between two owners, or in the hands of a loop.
 type conn struct {
-	fd      int
-	pending []byte    // what has come of a request that is not whole
-	since   time.Time // of the last answer, or since when something is pending
-	stays   int       // see guest
-	state   atomic.Uint32
+	fd       int
+	pending  []byte    // what has come of a request that is not whole
+	answered int       // by the loops
+	since    time.Time // of the last answer, or since when something is pending
+	stays    int       // see guest
+	state    atomic.Uint32
 }
 
 // States of a connection that a loop has.

@@ -42,6 +42,7 @@ type loop struct {
 	next     chan struct{}      // wakes who goes on with the loop
 
 	owed atomic.Int64 // answers that are given later
+	held atomic.Int64 // connections
 
 	mu       sync.Mutex // for the rest, and ringing the bell
 	entering []*conn
@@ -105,6 +106,7 @@ func (p *loop) enter(c *conn) {
 		unix.Close(c.fd)
 		return
 	}
+	p.held.Add(1)
 	p.entering = append(p.entering, c)
 	p.ring()
 }
@@ -259,6 +261,7 @@ func (p *loop) takeIn() {
 	}
 	for _, c := range entering {
 		if p.watch(c.fd) != nil {
+			p.held.Add(-1)
 			unix.Close(c.fd)
 			continue
 		}
@@ -323,8 +326,13 @@ func (p *loop) answer() (rest func()) {
 			p.owed.Add(1)
 		default:
 			c.since, c.stays = p.now, 0
+			home := p.home(c)
 			left, ok := send(c.fd, call.Out)
 			p.finish(c, left, !ok)
+			if home != p && p.conns[c.fd] == c {
+				p.leave(c)
+				home.enter(c)
+			}
 		}
 	}
 	p.calls, p.used = p.calls[:0], 0
@@ -352,6 +360,7 @@ func (p *loop) mute(c *conn) {
 
 // leave takes c out of the loop, and nothing more.
 func (p *loop) leave(c *conn) {
+	p.held.Add(-1)
 	_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, c.fd, nil)
 	p.conns[c.fd] = nil
 }
@@ -401,25 +410,4 @@ func (p *loop) end() {
 	p.dropIdle()
 	p.free()
 	close(p.next)
-}
-
-// receive and send do not tell Go's scheduler of the call: neither waits.
-func receive(fd int, b []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), syscall.MSG_DONTWAIT, 0, 0)
-	return int(n), errno
-}
-
-// send writes b, and returns what could not be written without waiting.
-func send(fd int, b []byte) (left []byte, ok bool) {
-	if len(b) == 0 {
-		return nil, false
-	}
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
-	switch errno {
-	case 0:
-		return b[n:], true
-	case syscall.EAGAIN, syscall.EINTR:
-		return b, true
-	}
-	return nil, false
 }

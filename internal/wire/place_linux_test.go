@@ -1,0 +1,107 @@
+package wire
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// askFrom asks n questions on each connection from one processor, each of which a
+// loop is to answer.
+func askFrom(t *testing.T, processor, n int, clients []*client) {
+	t.Helper()
+	fault := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with this goroutine
+		var set unix.CPUSet
+		set.Set(processor)
+		err := unix.SchedSetaffinity(0, &set)
+		for i := 0; i < n*len(clients) && err == nil; i++ {
+			c, text := clients[i%len(clients)], fmt.Sprintf("question %d", i)
+			if _, err = io.WriteString(c, plainly(text)); err != nil {
+				break
+			}
+			body, by, failed := c.next()
+			if err = failed; err == nil && (body != text || by != "loop") {
+				err = fmt.Errorf("%q is answered with %q by the %s", text, body, by)
+			}
+		}
+		fault <- err
+	}()
+	if err := <-fault; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// twoProcessors are the homes of what two loops answer.
+func twoProcessors(t *testing.T) (list [2]int) {
+	t.Helper()
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		t.Fatal(err)
+	}
+	for i := range list {
+		if list[i] = i; !set.IsSet(i) {
+			t.Skipf("processor %d is not for us", i)
+		}
+	}
+	return list
+}
+
+func (s *served) held() (counts [2]int64) {
+	for i, p := range s.door.(*door).loops {
+		counts[i] = p.held.Load()
+	}
+	return counts
+}
+
+func (s *served) awaitHeld(t *testing.T, want [2]int64) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); s.held() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the loops hold %v connections, not %v", s.held(), want)
+		}
+	}
+}
+
+// Connections go where their questions come in, and none is lost on the way.
+func TestWhoAsksFromOneProcessorIsAnsweredByOneLoop(t *testing.T) {
+	at := twoProcessors(t)
+	s := serve(t, Options{Loops: 2})
+	var clients [2][]*client
+	for i := range 8 { // two in turn, so that each loop gets two of each
+		k := i / 2 % 2
+		clients[k] = append(clients[k], s.dial(t))
+	}
+	for range 4 { // a loop takes one more than the other has at a time
+		for k := range clients {
+			askFrom(t, at[k], 2*homeEvery, clients[k])
+		}
+	}
+	s.awaitHeld(t, [2]int64{4, 4})
+	for _, c := range clients[0] {
+		c.Close()
+	}
+	s.awaitHeld(t, [2]int64{0, 4})
+	askFrom(t, at[1], 2, clients[1])
+	for _, c := range clients[1] {
+		c.Close()
+	}
+	s.awaitHeld(t, [2]int64{})
+}
+
+// What asks everything from one processor does not keep one loop busy alone.
+func TestALoopDoesNotTakeAll(t *testing.T) {
+	at := twoProcessors(t)
+	s := serve(t, Options{Loops: 2})
+	var clients []*client
+	for range 8 {
+		clients = append(clients, s.dial(t))
+	}
+	askFrom(t, at[1], 4*homeEvery, clients)
+	s.awaitHeld(t, [2]int64{3, 5})
+}
