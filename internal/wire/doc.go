@@ -4,7 +4,8 @@
 // A decision from memory takes a few microseconds; a goroutine that is parked
 // and woken for each request, and a general HTTP server, take more. So a few
 // loops wait for all connections at once (epoll), read what has come, have all
-// of it answered together, and write the answers. What they read is one form
+// of it answered together, and write the answers; a loop has those connections
+// whose questions come in on its processor (home). What they read is one form
 // of request, taken strictly (see read): whatever else comes, the connection
 // is handed to the ordinary server with not a byte changed, and comes back when
 // it is between two requests and the next one looks plain again.
