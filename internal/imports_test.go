@@ -39,6 +39,7 @@ var guests = map[string][]string{
 	"github.com/open-policy-agent/opa":    {"internal/pdp", "internal/release", "internal/compile"},
 	"github.com/jackc/pgx":                {"internal/postgres", "internal/web", "internal/feed", "internal/facts", "internal/record", "internal/grants", "internal/profiles", "internal/release", "internal/roster", "internal/search", "internal/control", "cmd"},
 	"github.com/redis/go-redis":           {"internal/facts", "internal/feed", "cmd"},
+	"github.com/tidwall/redcon":           {"internal/facts"},
 	"github.com/alicebob/miniredis":       {"internal/embedded"},
 	"github.com/pressly/goose":            {"internal/postgres"},
 	"github.com/lestrrat-go/jwx":          {"internal/web", "internal/release"},

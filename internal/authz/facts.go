@@ -85,9 +85,10 @@ type Facts struct {
 
 // Lookup is a request, and what is known for it, or why that cannot be told.
 type Lookup struct {
-	Request *Request
-	Facts   Facts
-	Err     error
+	Request  *Request
+	Unshared bool // the cache that all share has been asked already, in vain
+	Facts    Facts
+	Err      error
 }
 
 // Member is the subject's membership in the resource's practice.

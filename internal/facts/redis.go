@@ -1,7 +1,11 @@
 package facts
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -20,4 +24,43 @@ func OpenRedis(url string) (*redis.Client, error) {
 	options.DialerRetries = 1
 	options.DisableIdentity = true
 	return redis.NewClient(options), nil
+}
+
+// speaksPlainly reports whether what is asked of Redis over this client stands on
+// the connection as it is, so that it can be asked without the client.
+func speaksPlainly(client redis.UniversalClient) bool {
+	c, is := client.(*redis.Client)
+	return is && c.Options().TLSConfig == nil
+}
+
+// dialRedis opens a connection of one's own to the server of client, says who is
+// asking and which database is meant, and gives the connection to take, for which
+// nothing is on its way then.
+func dialRedis(ctx context.Context, client redis.UniversalClient, take func(net.Conn) error) error {
+	c, is := client.(*redis.Client)
+	if !is {
+		return errors.New("not a single server")
+	}
+	options := *c.Options()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, options.Network, options.Addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() // who takes it keeps a copy
+	var given atomic.Bool
+	options.Dialer = func(context.Context, string, string) (net.Conn, error) {
+		if given.Swap(true) { // the client may try again, even while nobody asks
+			return nil, net.ErrClosed
+		}
+		return conn, nil
+	}
+	options.Protocol = 2 // of which a server says nothing unasked
+	options.PoolSize, options.MinIdleConns, options.MaxRetries = 1, 0, -1
+	one := redis.NewClient(&options)
+	defer one.Close()
+	if err := one.Ping(ctx).Err(); err != nil {
+		return err
+	}
+	return take(conn)
 }

@@ -36,17 +36,22 @@ type entry struct {
 	ok    bool
 }
 
-// get returns the entries of list, in its order; nil where Redis cannot be had.
-func (c *sharedCache) get(ctx context.Context, list []missing, identity string) []entry {
+// keysOf returns where the entries of list stand, in its order.
+func keysOf(list []missing, identity string) []string {
+	keys := make([]string, len(list))
+	for i := range list {
+		keys[i] = list[i].ask.key(identity)
+	}
+	return keys
+}
+
+// get returns what stands under keys, in their order; nil where Redis cannot be had.
+func (c *sharedCache) get(ctx context.Context, keys []string) []any {
 	if !c.up() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisLimit)
 	defer cancel()
-	keys := make([]string, len(list))
-	for i := range list {
-		keys[i] = list[i].ask.key(identity)
-	}
 	values, err := c.redis.MGet(ctx, keys...).Result()
 	if err == nil && len(values) != len(keys) {
 		err = fmt.Errorf("%d values for %d keys", len(values), len(keys))
@@ -55,7 +60,12 @@ func (c *sharedCache) get(ctx context.Context, list []missing, identity string) 
 		c.failed(ctx, err)
 		return nil
 	}
-	entries := make([]entry, len(list))
+	return values
+}
+
+// read returns the entries that were found under keys. A value that is no text is none.
+func (c *sharedCache) read(keys []string, values []any) []entry {
+	entries := make([]entry, len(keys))
 	for i, value := range values {
 		raw, is := value.(string)
 		if !is {

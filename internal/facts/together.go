@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"chartgate/internal/authz"
@@ -43,7 +44,7 @@ func (s *Source) Together(ctx context.Context, list []authz.Lookup) iter.Seq[[]i
 // state at the time began. It yields as Together does.
 func (s *Source) read(ctx context.Context, began time.Duration, state *feed.State, rest []missing, yield func([]int) bool) {
 	places := make([]int, 0, len(rest))
-	if len(rest) > 0 && state != nil && s.cache != nil {
+	if state != nil && s.cache != nil && slices.ContainsFunc(rest, func(m missing) bool { return !m.Unshared }) {
 		if places, rest = s.fromRedis(ctx, began, state, rest, places); len(places) > 0 && !yield(places) {
 			return
 		}
@@ -94,11 +95,21 @@ func (s *Source) look(l *authz.Lookup, now time.Duration, state *feed.State) (m 
 // fromRedis finds what entries of Redis say and still holds, and returns the
 // places of those questions, and what is left to read.
 func (s *Source) fromRedis(ctx context.Context, began time.Duration, state *feed.State, list []missing, places []int) ([]int, []missing) {
-	entries := s.cache.get(ctx, list, state.Identity)
+	keys := keysOf(list, state.Identity)
+	values := s.cache.get(ctx, keys)
+	if values == nil {
+		return places, list
+	}
+	return s.take(began, state, list, s.cache.read(keys, values), places)
+}
+
+// take gives those of list what their entries say, where that still holds, and
+// returns their places, and what is left to read.
+func (s *Source) take(began time.Duration, state *feed.State, list []missing, entries []entry, places []int) ([]int, []missing) {
 	now := s.follower.Now()
 	rest := list[:0]
 	for i, m := range list {
-		if entries == nil || !entries[i].ok {
+		if !entries[i].ok {
 			rest = append(rest, m)
 			continue
 		}

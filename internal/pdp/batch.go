@@ -16,14 +16,15 @@ type Answers struct {
 	Verdicts []authz.Verdict
 	Errs     map[int]error
 
-	lookups []authz.Lookup  // room for what DecideTogether needs
-	decided []authz.Verdict // so is this
+	lookups []authz.Lookup  // what has to be found out for them; see Begin
+	decided []authz.Verdict // room for those of a step
 }
 
 // Reset makes room for other answers where these stood.
 func (a *Answers) Reset() {
 	clear(a.Verdicts)
-	a.Verdicts, a.Errs = a.Verdicts[:0], nil
+	clear(a.lookups)
+	a.Verdicts, a.lookups, a.Errs = a.Verdicts[:0], a.lookups[:0], nil
 }
 
 func (a *Answers) fail(i int, err error) {

@@ -13,6 +13,7 @@ type Asked struct {
 	Scope     Scope
 	Request   authz.Request
 	RequestID string
+	Unshared  bool // see authz.Lookup
 }
 
 // DecideAtHand answers those of several questions, of different callers, whose
@@ -57,33 +58,56 @@ func (p *PDP) DecideAtHand(ctx context.Context, asked []Asked, answers *Answers)
 // verdict or their error by then, which is each place once; all of a step become
 // durable in one group.
 func (p *PDP) DecideTogether(ctx context.Context, asked []Asked, answers *Answers, answered func(places []int)) {
-	answers.Reset()
-	answers.Verdicts = slices.Grow(answers.Verdicts, len(asked))[:len(asked)]
-	list := slices.Grow(answers.lookups[:0], len(asked))[:len(asked)]
-	defer func() { answers.lookups = list; clear(list) }()
-	arrival := authz.Arrive()
-	for i := range asked {
-		v := &answers.Verdicts[i]
-		arrival.Begin(v, asked[i].Request, asked[i].RequestID)
-		list[i].Request = &v.Request
-	}
+	list := answers.Begin(asked)
 	timed := p.lap()
-	decided := answers.decided
 	for places := range p.bring(ctx, list) {
-		decided = decided[:0]
-		for _, i := range places {
-			v := &answers.Verdicts[i]
-			if _, err := p.judge(ctx, nil, asked[i].Scope, list[i].Facts, list[i].Err, v, timed); err != nil {
-				answers.fail(i, err)
-				continue
-			}
-			decided, timed = append(decided, *v), nil
-		}
-		p.recordDecided(ctx, decided, places, answers)
-		clear(decided) // nothing of them is held on to
+		p.decideStep(ctx, nil, asked, places, answers, timed)
 		answered(places)
 		timed = p.lap()
 	}
+}
+
+// Begin makes room for answers to questions that arrive now, and returns what has
+// to be found out for them.
+func (a *Answers) Begin(asked []Asked) []authz.Lookup {
+	a.Reset()
+	a.Verdicts = slices.Grow(a.Verdicts, len(asked))[:len(asked)]
+	a.lookups = slices.Grow(a.lookups[:0], len(asked))[:len(asked)]
+	arrival := authz.Arrive()
+	for i := range asked {
+		v := &a.Verdicts[i]
+		arrival.Begin(v, asked[i].Request, asked[i].RequestID)
+		a.lookups[i] = authz.Lookup{Request: &v.Request, Unshared: asked[i].Unshared}
+	}
+	return a.lookups
+}
+
+// DecideFound answers those of the questions of Answers.Begin that have their
+// facts by now, which are those at places, without waiting for anything but the
+// record, and reports whether it did. All of them become durable in one group.
+func (p *PDP) DecideFound(ctx context.Context, asked []Asked, places []int, answers *Answers) bool {
+	set := p.releases.atHand() // after the facts, as in judge
+	if set == nil || p.Engine().Program() == nil {
+		return false
+	}
+	p.decideStep(ctx, set, asked, places, answers, nil)
+	return true
+}
+
+// decideStep answers those questions at places, of which it is known what is known
+// of them, by set, or by the policies of the time where that is nil.
+func (p *PDP) decideStep(ctx context.Context, set *Policies, asked []Asked, places []int, answers *Answers, timed *lap) {
+	decided := answers.decided[:0]
+	for _, i := range places {
+		v, found := &answers.Verdicts[i], &answers.lookups[i]
+		if _, err := p.judge(ctx, set, asked[i].Scope, found.Facts, found.Err, v, timed); err != nil {
+			answers.fail(i, err)
+			continue
+		}
+		decided, timed = append(decided, *v), nil
+	}
+	p.recordDecided(ctx, decided, places, answers)
+	clear(decided) // nothing of them is held on to
 	answers.decided = decided
 }
 

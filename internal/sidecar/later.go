@@ -65,7 +65,7 @@ func (l *later) take(list []waiting) (work func()) {
 // answerAll is a hand: it answers what waits, until nothing does.
 func (l *later) answerAll() {
 	h := hands.Get().(*hand)
-	defer hands.Put(h)
+	defer h.release()
 	for l.gather(h) {
 		l.decide(h)
 	}
@@ -80,7 +80,10 @@ func (l *later) gather(h *hand) bool {
 		l.busy--
 		return false
 	}
-	h.list = append(h.list[:0], l.waiting[:n]...)
+	h.clear()
+	for i := range l.waiting[:n] {
+		h.take(l.waiting[i])
+	}
 	left := copy(l.waiting, l.waiting[n:])
 	clear(l.waiting[left:])
 	l.waiting = l.waiting[:left]
@@ -98,14 +101,27 @@ type hand struct {
 	date    date
 }
 
+// take has h decide w too.
+func (h *hand) take(w waiting) { h.list, h.asked = append(h.list, w), append(h.asked, w.Asked) }
+
+// clear lets go of all that h was to decide.
+func (h *hand) clear() {
+	clear(h.list)
+	clear(h.asked)
+	h.list, h.asked = h.list[:0], h.asked[:0]
+	h.answers.Reset()
+}
+
+// release gives the room of h to others.
+func (h *hand) release() {
+	h.clear()
+	hands.Put(h)
+}
+
 // decide answers h.list. A question over which somebody panics must not take
 // the others with it: then each is decided alone.
 func (l *later) decide(h *hand) {
-	defer func() { // nothing of them is held on to
-		clear(h.list)
-		clear(h.asked)
-		h.answers.Reset()
-	}()
+	defer h.clear()
 	err := l.decideTogether(h)
 	if err == nil {
 		return
@@ -118,7 +134,8 @@ func (l *later) decide(h *hand) {
 		if h.list[i].call == nil {
 			continue
 		}
-		alone := hand{list: []waiting{h.list[i]}}
+		var alone hand
+		alone.take(h.list[i])
 		if err := l.decideTogether(&alone); err != nil {
 			l.answer(&alone, 0, err)
 		}
@@ -128,10 +145,6 @@ func (l *later) decide(h *hand) {
 // decideTogether returns an error only where somebody panicked. Then some may
 // have no answer yet.
 func (l *later) decideTogether(h *hand) (err error) {
-	h.asked = h.asked[:0]
-	for i := range h.list {
-		h.asked = append(h.asked, h.list[i].Asked)
-	}
 	ctx := newDeadline(context.Background(), slices.MaxFunc(h.list, func(a, b waiting) int { return a.began.Compare(b.began) }).began)
 	defer ctx.end()
 	defer func() {

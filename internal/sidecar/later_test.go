@@ -47,7 +47,7 @@ func (s *slow) Together(ctx context.Context, list []authz.Lookup) iter.Seq[[]int
 func TestWhatWaitsIsDecidedTogether(t *testing.T) {
 	source := &slow{store: &store{}, let: make(chan struct{})}
 	b := benchWith(t, compiledEngine(t), web.Caller{Scopes: web.Scopes, AllPractices: true}, source, source.store)
-	a := b.plainAnswers()
+	a := b.plainAnswers(nil)
 	var all []wire.Call
 	ask := func(n int) {
 		calls := make([]wire.Call, n)
@@ -112,7 +112,7 @@ func TestNobodyWaitsForEver(t *testing.T) {
 			var all sync.WaitGroup
 			for range c.askers {
 				all.Go(func() {
-					a, calls := b.plainAnswers(), make([]wire.Call, 1)
+					a, calls := b.plainAnswers(nil), make([]wire.Call, 1)
 					for range c.questions {
 						calls[0] = wire.Call{Token: []byte(testKey), Body: []byte(questionText("practitioner-1", "chart.open", "client-1"))}
 						answerAll(a, calls)

@@ -29,7 +29,7 @@ func (s *Server) Listen(l net.Listener) (net.Listener, error) {
 	s.App.Server().ConnState = wire.ConnState
 	return wire.Listen(l, wire.Options{
 		Path: "/" + plainRoute, Guest: web.PatientConn, Request: web.RequestTime, Idle: web.IdleTime,
-		Answerer: func() wire.Answerer { return s.plainAnswers() },
+		Answerer: func(attend wire.Attend) wire.Answerer { return s.plainAnswers(attend) },
 	})
 }
 
@@ -42,12 +42,17 @@ type plainAnswers struct {
 	answers pdp.Answers
 	date    date
 	missed  []waiting // that have to wait
+	line    Line      // nil: there is none
 
 	underWay int // that were let begin and have not ended
 }
 
-func (s *Server) plainAnswers() *plainAnswers {
-	return &plainAnswers{s: s, counted: s.metrics.Counter(plainRoute, "post")}
+func (s *Server) plainAnswers(attend wire.Attend) *plainAnswers {
+	a := &plainAnswers{s: s, counted: s.metrics.Counter(plainRoute, "post")}
+	if s.line != nil {
+		a.line = s.line(attend)
+	}
+	return a
 }
 
 // Answer answers those calls that Server.evaluation would have answered with a
@@ -56,7 +61,7 @@ func (a *plainAnswers) Answer(calls []wire.Call) (rest func()) {
 	clear(a.missed)
 	a.missed = a.missed[:0]
 	a.answer(calls)
-	return a.s.later.take(a.missed) // after a fault too: they are owed an answer
+	return a.s.later.take(a.ask(a.missed)) // after a fault too: they are owed an answer
 }
 
 // answer is Answer, but for those that have to wait.

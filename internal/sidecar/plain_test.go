@@ -267,7 +267,7 @@ func TestAPanicOverOneQuestionFailsThatOne(t *testing.T) {
 // what is counted.
 func TestAFaultEndsItsConnectionsOnly(t *testing.T) {
 	b := benchOf(t, compiledEngine(t), web.Caller{Scopes: web.Scopes, AllPractices: true})
-	a, calls := b.plainAnswers(), make([]wire.Call, 3)
+	a, calls := b.plainAnswers(nil), make([]wire.Call, 3)
 	for i := range calls {
 		calls[i] = wire.Call{Token: []byte(testKey), Body: []byte(questionText("practitioner-1", "chart.open", "client-1"))}
 	}
@@ -289,7 +289,7 @@ func TestAFaultEndsItsConnectionsOnly(t *testing.T) {
 // What was to be answered later is, and ends, also where such a fault follows.
 func TestAFaultSparesWhatIsAnsweredLater(t *testing.T) {
 	b := benchOf(t, compiledEngine(t), web.Caller{Scopes: web.Scopes, AllPractices: true})
-	a, ask := b.plainAnswers(), questionText("practitioner-1", "chart.open", "client-1")
+	a, ask := b.plainAnswers(nil), questionText("practitioner-1", "chart.open", "client-1")
 	later := ask[:len(ask)-1] + `,"context":{"min_revision":"facts-1"}}`
 	calls := []wire.Call{{Token: []byte(testKey), Body: []byte(later)}, {Token: []byte(testKey), Body: []byte(ask)}}
 	a.counted = nil
@@ -344,7 +344,7 @@ func (b bench) together(t testing.TB, bodies ...string) []string {
 	for i, body := range bodies {
 		calls[i] = wire.Call{Token: []byte(testKey), Body: []byte(body)}
 	}
-	answerAll(b.plainAnswers(), calls)
+	answerAll(b.plainAnswers(nil), calls)
 	outs := make([]string, len(calls))
 	for i := range calls {
 		outs[i] = string(calls[i].Answered())
@@ -477,7 +477,7 @@ func BenchmarkPlain(b *testing.B) {
 			b.ReportAllocs()
 			before := cpuTime(b)
 			b.RunParallel(func(p *testing.PB) {
-				answers, calls := server.plainAnswers(), make([]wire.Call, n)
+				answers, calls := server.plainAnswers(nil), make([]wire.Call, n)
 				for i := range calls {
 					calls[i] = wire.Call{Token: []byte(testKey), Body: []byte(question)}
 				}

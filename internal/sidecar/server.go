@@ -11,6 +11,7 @@ import (
 	"chartgate/internal/pdp"
 	"chartgate/internal/search"
 	"chartgate/internal/web"
+	"chartgate/internal/wire"
 
 	"github.com/gofiber/fiber/v2"
 )
@@ -26,6 +27,9 @@ type Options struct {
 	PublicURL string // what callers reach it by, such as https://pdp.example.com
 	Limits    Limits // of what is decided at the same time
 	BodyLimit int    // of a request, in bytes; 0: web.DefaultBodyLimit
+	// Line gives each loop a line for what memory does not hold; nil where there is
+	// none. So is what it returns.
+	Line func(wire.Attend) Line
 }
 
 // Server is a sidecar's HTTP side.
@@ -44,6 +48,7 @@ type Server struct {
 	answers   bodies
 	work      work
 	later     *later
+	line      func(wire.Attend) Line
 	times     *times
 }
 
@@ -62,7 +67,7 @@ func New(o Options) (*Server, error) {
 	if o.BodyLimit == 0 {
 		o.BodyLimit = web.DefaultBodyLimit
 	}
-	s := &Server{pdp: o.PDP, search: o.Search, callers: o.Callers, metrics: o.Metrics, log: o.Log, publicURL: public, bodyLimit: o.BodyLimit, build: readBuild()}
+	s := &Server{pdp: o.PDP, search: o.Search, callers: o.Callers, metrics: o.Metrics, log: o.Log, publicURL: public, bodyLimit: o.BodyLimit, line: o.Line, build: readBuild()}
 	if err := o.Limits.Check(); err != nil {
 		return nil, err
 	}

@@ -5,10 +5,12 @@
 // and woken for each request, and a general HTTP server, take more. So a few
 // loops wait for all connections at once (epoll), read what has come, have all
 // of it answered together, and write the answers; a loop has those connections
-// whose questions come in on its processor (home). What they read is one form
-// of request, taken strictly (see read): whatever else comes, the connection
-// is handed to the ordinary server with not a byte changed, and comes back when
-// it is between two requests and the next one looks plain again.
+// whose questions come in on its processor (home). On a connection of its own an
+// Answerer can ask another server, whose reply the loop hears among all else
+// (Peer). What the loops read is one form of request, taken strictly (see read):
+// whatever else comes, the connection is handed to the ordinary server with not a
+// byte changed, and comes back when it is between two requests and the next one
+// looks plain again.
 //
 // It promises: what it answers is what the ordinary server would have been
 // asked, to the letter (FuzzPlainIsWhatFasthttpReads). A connection has one
@@ -28,8 +30,9 @@ import (
 type Options struct {
 	Path string // of POST requests, as it stands in the first line
 	// Answerer is called for each loop: what it returns answers the calls of
-	// that loop, and nobody else's.
-	Answerer func() Answerer
+	// that loop, and nobody else's. Attend has the loop wait for a connection of
+	// the Answerer's own too.
+	Answerer func(attend Attend) Answerer
 	// Guest, unless nil, is put around each connection that goes to the ordinary server.
 	Guest func(net.Conn) net.Conn
 	// Request is how long a request may take to come in whole, and Idle how long
@@ -38,13 +41,24 @@ type Options struct {
 	Loops         int // 0: one for each processor
 }
 
-// Answerer answers calls that were read together. It must not keep anything
-// that they hold, and must not wait for anything but memory and the disk: what
-// has to wait is answered later, by rest, which is called as soon as the others
-// have their answers, or by anybody.
+// Answerer answers the calls of a loop, whose goroutine is the only one that
+// calls it. It must not wait for anything but memory and the disk: what has to
+// wait is done by rest, which is called as soon as the others have their answers,
+// or by anybody.
 type Answerer interface {
+	// Answer answers calls that were read together. It must not keep anything
+	// that they hold.
 	Answer(calls []Call) (rest func())
+	// Heard is called when something came on a connection that the loop attends.
+	Heard() (rest func())
+	// Close is called when the loop has ended.
+	Close()
 }
+
+// Attend takes a connection out of the hands of Go's runtime, and has the loop
+// call Answerer.Heard when something comes on it. It is for any goroutine, and
+// fails once the loop has ended. The connection that it is given is closed.
+type Attend func(net.Conn) (*Peer, error)
 
 // Call is a plain request while it is answered: append the whole answer, its
 // headers too, to Out, or call Pass or Later. The connection of one that is left

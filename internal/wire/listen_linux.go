@@ -29,7 +29,7 @@ func Listen(l net.Listener, o Options) (net.Listener, error) {
 		p, err := newLoop(d)
 		if err != nil {
 			for _, p := range d.loops {
-				p.free()
+				p.end()
 			}
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,7 @@ type loop struct {
 	found    int                // how many of events the last look found
 	look     bool               // once is enough
 	looking  func(uintptr) bool // looks
+	heard    bool               // something came on a connection of the answerer's
 	next     chan struct{}      // wakes who goes on with the loop
 
 	owed atomic.Int64 // answers that are given later
@@ -56,6 +58,7 @@ type settled struct {
 	conn *conn
 	left []byte // of the answer
 	gone bool   // nothing can be sent
+	home *loop  // that it belongs to
 }
 
 func newLoop(d *door) (*loop, error) {
@@ -63,7 +66,7 @@ func newLoop(d *door) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &loop{door: d, answerer: d.options.Answerer(), fd: fd, bell: -1,
+	p := &loop{door: d, fd: fd, bell: -1,
 		calls: make([]Call, 0, maxCalls), arena: make([]byte, arenaSize), events: make([]unix.EpollEvent, maxCalls), next: make(chan struct{})}
 	if err = unix.SetNonblock(fd, true); err == nil { // else it would not be waited for as sockets are
 		p.epoll = os.NewFile(uintptr(fd), "epoll")
@@ -80,6 +83,7 @@ func newLoop(d *door) (*loop, error) {
 		return nil, err
 	}
 	p.settling, p.looking = p.settle, p.lookAt
+	p.answerer = d.options.Answerer(p.attend)
 	return p, nil
 }
 
@@ -98,6 +102,28 @@ func (p *loop) watch(fd int) error {
 	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
+// attend is an Attend.
+func (p *loop) attend(c net.Conn) (*Peer, error) {
+	peer, err := NewPeer(c)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err = net.ErrClosed
+	if !p.ended {
+		err = unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, peer.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(peer.fd), Pad: ofPeer})
+	}
+	if err != nil {
+		peer.Close()
+		return nil, err
+	}
+	return peer, nil
+}
+
+// ofPeer marks the events of what the answerer has.
+const ofPeer = 1
+
 // enter gives c to the loop, which closes it if it has ended.
 func (p *loop) enter(c *conn) {
 	p.mu.Lock()
@@ -115,8 +141,9 @@ func (p *loop) enter(c *conn) {
 // hears of it only where there is more to do.
 func (p *loop) settle(c *conn, out []byte) {
 	c.since, c.stays = time.Now(), 0
+	home := p.home(c)
 	left, ok := send(c.fd, out)
-	if ok && len(left) == 0 && c.state.CompareAndSwap(asked, idle) {
+	if ok && len(left) == 0 && home == p && c.state.CompareAndSwap(asked, idle) {
 		if p.owed.Add(-1); p.door.isClosed() {
 			p.wake() // it may wait for this one
 		}
@@ -124,7 +151,7 @@ func (p *loop) settle(c *conn, out []byte) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.settled = append(p.settled, settled{c, left, !ok})
+	p.settled = append(p.settled, settled{c, left, !ok, home})
 	if len(p.settled) == 1 { // else the bell has been rung
 		p.ring()
 	}
@@ -179,9 +206,20 @@ func (p *loop) rounds() func() {
 		p.now = time.Now()
 		p.sweep()
 		for _, e := range p.events[:p.found] {
+			if e.Pad == ofPeer {
+				p.heard = true
+				continue
+			}
 			p.hear(int(e.Fd))
 		}
 		rest := p.answer()
+		if p.heard {
+			p.heard = false
+			if rest != nil { // both are under way at once
+				p.door.running.Go(rest)
+			}
+			rest = p.answerer.Heard()
+		}
 		if last = closed; last {
 			p.dropIdle()
 		}
@@ -257,7 +295,7 @@ func (p *loop) takeIn() {
 	p.mu.Unlock()
 	for _, a := range answers {
 		p.owed.Add(-1)
-		p.finish(a.conn, a.left, a.gone)
+		p.finish(a.conn, a.left, a.gone, a.home)
 	}
 	for _, c := range entering {
 		if p.watch(c.fd) != nil {
@@ -328,19 +366,15 @@ func (p *loop) answer() (rest func()) {
 			c.since, c.stays = p.now, 0
 			home := p.home(c)
 			left, ok := send(c.fd, call.Out)
-			p.finish(c, left, !ok)
-			if home != p && p.conns[c.fd] == c {
-				p.leave(c)
-				home.enter(c)
-			}
+			p.finish(c, left, !ok, home)
 		}
 	}
 	p.calls, p.used = p.calls[:0], 0
 	return rest
 }
 
-// finish sees to c after its answer, after which it may ask again.
-func (p *loop) finish(c *conn, left []byte, gone bool) {
+// finish sees to c after its answer, after which it may ask again: at home.
+func (p *loop) finish(c *conn, left []byte, gone bool, home *loop) {
 	was := c.state.Swap(idle)
 	switch {
 	case gone:
@@ -348,6 +382,9 @@ func (p *loop) finish(c *conn, left []byte, gone bool) {
 	case len(left) > 0: // the client does not read
 		p.leave(c)
 		go p.door.pass(c, bytes.Clone(left), nil)
+	case home != p:
+		p.leave(c)
+		home.enter(c)
 	case was == muted && p.watch(c.fd) != nil:
 		p.drop(c)
 	}
@@ -408,6 +445,7 @@ func (p *loop) end() {
 	}
 	p.mu.Unlock()
 	p.dropIdle()
+	p.answerer.Close()
 	p.free()
 	close(p.next)
 }

@@ -60,15 +60,24 @@ func (e echo) Answer(calls []Call) (rest func()) {
 			c.Out = append(c.Out, answer(body, "loop")...)
 		}
 	}
-	if len(later) == 0 {
+	return together(later)
+}
+
+// together does all of list, if there is anything.
+func together(list []func()) func() {
+	if len(list) == 0 {
 		return nil
 	}
 	return func() {
-		for _, f := range later {
+		for _, f := range list {
 			f()
 		}
 	}
 }
+
+func (echo) Heard() func() { return nil }
+
+func (echo) Close() {}
 
 const largeTimes = 1 << 20
 
@@ -96,7 +105,9 @@ func serve(t testing.TB, o Options) *served {
 	}
 	s := &served{address: l.Addr().String(), ended: make(chan error, 1), owed: make(chan *Later, 100), let: make(chan struct{})}
 	o.Path = path
-	o.Answerer = func() Answerer { return echo{s} }
+	if o.Answerer == nil {
+		o.Answerer = func(Attend) Answerer { return echo{s} }
+	}
 	if o.Request == 0 {
 		o.Request = 10 * time.Second
 	}

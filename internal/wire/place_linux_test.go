@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// askFrom asks n questions on each connection from one processor, each of which a
-// loop is to answer.
-func askFrom(t *testing.T, processor, n int, clients []*client) {
+// askFrom asks n questions on each connection from one processor, each of which
+// who is named is to answer.
+func askFrom(t *testing.T, processor, n int, who string, clients []*client) {
 	t.Helper()
 	fault := make(chan error)
 	go func() {
@@ -21,12 +21,12 @@ func askFrom(t *testing.T, processor, n int, clients []*client) {
 		set.Set(processor)
 		err := unix.SchedSetaffinity(0, &set)
 		for i := 0; i < n*len(clients) && err == nil; i++ {
-			c, text := clients[i%len(clients)], fmt.Sprintf("question %d", i)
+			c, text := clients[i%len(clients)], fmt.Sprintf("%s question %d", who, i)
 			if _, err = io.WriteString(c, plainly(text)); err != nil {
 				break
 			}
 			body, by, failed := c.next()
-			if err = failed; err == nil && (body != text || by != "loop") {
+			if err = failed; err == nil && (body != text || by != who) {
 				err = fmt.Errorf("%q is answered with %q by the %s", text, body, by)
 			}
 		}
@@ -69,27 +69,31 @@ func (s *served) awaitHeld(t *testing.T, want [2]int64) {
 // Connections go where their questions come in, and none is lost on the way.
 func TestWhoAsksFromOneProcessorIsAnsweredByOneLoop(t *testing.T) {
 	needProcessors(t)
-	s := serve(t, Options{Loops: 2})
-	var clients [2][]*client
-	for i := range 8 { // two in turn, so that each loop gets two of each
-		k := i / 2 % 2
-		clients[k] = append(clients[k], s.dial(t))
+	for _, who := range []string{"loop", "later"} {
+		t.Run(who, func(t *testing.T) {
+			s := serve(t, Options{Loops: 2})
+			var clients [2][]*client
+			for i := range 8 { // two in turn, so that each loop gets two of each
+				k := i / 2 % 2
+				clients[k] = append(clients[k], s.dial(t))
+			}
+			for range 4 { // a loop takes one more than the other has at a time
+				for k := range clients {
+					askFrom(t, k, 2*homeEvery, who, clients[k])
+				}
+			}
+			s.awaitHeld(t, [2]int64{4, 4})
+			for _, c := range clients[0] {
+				c.Close()
+			}
+			s.awaitHeld(t, [2]int64{0, 4})
+			askFrom(t, 1, 2, who, clients[1])
+			for _, c := range clients[1] {
+				c.Close()
+			}
+			s.awaitHeld(t, [2]int64{})
+		})
 	}
-	for range 4 { // a loop takes one more than the other has at a time
-		for k := range clients {
-			askFrom(t, k, 2*homeEvery, clients[k])
-		}
-	}
-	s.awaitHeld(t, [2]int64{4, 4})
-	for _, c := range clients[0] {
-		c.Close()
-	}
-	s.awaitHeld(t, [2]int64{0, 4})
-	askFrom(t, 1, 2, clients[1])
-	for _, c := range clients[1] {
-		c.Close()
-	}
-	s.awaitHeld(t, [2]int64{})
 }
 
 // What asks everything from one processor does not keep one loop busy alone.
@@ -100,6 +104,6 @@ func TestALoopDoesNotTakeAll(t *testing.T) {
 	for range 8 {
 		clients = append(clients, s.dial(t))
 	}
-	askFrom(t, 1, 4*homeEvery, clients)
+	askFrom(t, 1, 4*homeEvery, "loop", clients)
 	s.awaitHeld(t, [2]int64{3, 5})
 }

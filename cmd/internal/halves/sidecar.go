@@ -16,6 +16,7 @@ import (
 	"chartgate/internal/search"
 	"chartgate/internal/sidecar"
 	"chartgate/internal/web"
+	"chartgate/internal/wire"
 )
 
 // Config is what both halves are built from.
@@ -124,12 +125,23 @@ func Sidecar(ctx context.Context, c Config) (half *Half, err error) {
 		Log:       c.Log,
 		PublicURL: c.PublicURL,
 		Limits:    c.Limits.of(),
+		Line:      lines(source),
 	})
 	if err != nil {
 		return half, err
 	}
 	half.app, half.front, half.health = server.App, server.Listen, server.Health
 	return half, nil
+}
+
+// lines gives each loop of the sidecar a line to Redis, where there can be one.
+func lines(source *facts.Source) func(wire.Attend) sidecar.Line {
+	return func(attend wire.Attend) sidecar.Line {
+		if l := source.Line(attend); l != nil {
+			return l
+		}
+		return nil
+	}
 }
 
 // openFacts makes what knows the facts and follows their changes, and what
