@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 
 	"chartgate/internal/authz"
 	"chartgate/internal/feed"
@@ -23,6 +24,7 @@ type memory struct {
 	seed   maphash.Seed
 	shards [64]shard
 	joined *joined
+	untidy atomic.Pointer[func()] // what the cache has to tidy, if anything
 	fills  sync.Mutex
 	fill   uint64
 }
@@ -71,10 +73,12 @@ const (
 )
 
 func newMemory(maxBytes uint64) (*memory, error) {
+	m := &memory{seed: maphash.MakeSeed(), joined: newJoined()}
 	cache, err := otter.New(&otter.Options[feed.Key, *remembered]{
 		MaximumWeight: maxBytes,
-		// By the writer: a goroutine for it costs more than what it does.
-		Executor: func(f func()) { f() },
+		// By the writer, once for all that it keeps (tidy): a goroutine for it costs
+		// more than what it does.
+		Executor: func(f func()) { m.untidy.Store(&f) },
 		Weigher: func(key feed.Key, r *remembered) uint32 {
 			w := weightBase + len(key.A) + len(key.B) + weightGrant*len(r.grants)
 			if r.member != nil || r.client != nil || r.portal != nil {
@@ -86,7 +90,7 @@ func newMemory(maxBytes uint64) (*memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &memory{cache: cache, seed: maphash.MakeSeed(), joined: newJoined()}
+	m.cache = cache
 	for i := range m.shards {
 		m.shards[i].touched = map[feed.Key]uint64{}
 	}
@@ -99,6 +103,14 @@ func (m *memory) shard(key feed.Key) *shard {
 
 // get returns what is remembered under key.
 func (m *memory) get(key feed.Key) (*remembered, bool) { return m.cache.GetIfPresent(key) }
+
+// tidy lets the cache drop what is too much. It is to be called after keep; until
+// then, the cache holds a few facts more than it may.
+func (m *memory) tidy() {
+	if f := m.untidy.Swap(nil); f != nil {
+		(*f)()
+	}
+}
 
 // keep remembers facts that were read together, in a read that began when poll
 // began was the last complete one and ended before poll ready begins.
@@ -141,6 +153,7 @@ func (m *memory) apply(_ context.Context, news feed.News) error {
 	if news.Number%heardFor == 0 {
 		m.forget(news.Number)
 	}
+	m.tidy()
 	return nil
 }
 

@@ -125,6 +125,7 @@ func (s *Source) take(began time.Duration, state *feed.State, list []missing, en
 		s.give(m.Lookup, loadedAt(k, state), state, now)
 		places = append(places, m.place)
 	}
+	s.memory.tidy()
 	return places, rest
 }
 
@@ -180,6 +181,7 @@ func (s *Source) readAll(ctx context.Context, list []*flight) {
 			s.remember(f.ask, f.l.known, state)
 		}
 	}
+	s.memory.tidy()
 	if state != nil && s.cache != nil {
 		s.flights.aloft.Go(func() { s.cache.put(context.WithoutCancel(ctx), list, state.Identity) })
 	}
