@@ -12,6 +12,7 @@ import (
 	"chartgate/internal/feed"
 	"chartgate/internal/wire"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/tidwall/redcon"
 )
 
@@ -24,6 +25,7 @@ import (
 // the questions are left to Together, which asks Redis in its own way, and Postgres.
 type Line struct {
 	s      *Source
+	redis  *redis.Client // that would ask in the ordinary way
 	attend wire.Attend
 
 	peer    atomic.Pointer[wire.Peer] // nil: there is none now
@@ -59,10 +61,14 @@ const (
 
 // Line returns a line to Redis for a loop; nil where none can be had.
 func (s *Source) Line(attend wire.Attend) *Line {
-	if s.cache == nil || !speaksPlainly(s.cache.redis) {
+	if s.cache == nil {
 		return nil
 	}
-	l := &Line{s: s, attend: attend}
+	client := plainRedis(s.cache.redis)
+	if client == nil {
+		return nil
+	}
+	l := &Line{s: s, redis: client, attend: attend}
 	l.call()
 	return l
 }
@@ -76,7 +82,7 @@ func (l *Line) call() {
 		defer l.calling.Store(false)
 		ctx, cancel := context.WithTimeout(context.Background(), redisLimit)
 		defer cancel()
-		err := dialRedis(ctx, l.s.cache.redis, func(c net.Conn) error {
+		err := dialRedis(ctx, l.redis, func(c net.Conn) error {
 			peer, err := l.attend(c)
 			if err != nil {
 				return err

@@ -2,7 +2,6 @@ package facts
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -26,22 +25,20 @@ func OpenRedis(url string) (*redis.Client, error) {
 	return redis.NewClient(options), nil
 }
 
-// speaksPlainly reports whether what is asked of Redis over this client stands on
-// the connection as it is, so that it can be asked without the client.
-func speaksPlainly(client redis.UniversalClient) bool {
-	c, is := client.(*redis.Client)
-	return is && c.Options().TLSConfig == nil
+// plainRedis is the single server that client asks, if what is asked stands on its
+// connections as it is, so that it can be asked without the client; else nil.
+func plainRedis(client redis.UniversalClient) *redis.Client {
+	if c, is := client.(*redis.Client); is && c.Options().TLSConfig == nil {
+		return c
+	}
+	return nil
 }
 
 // dialRedis opens a connection of one's own to the server of client, says who is
 // asking and which database is meant, and gives the connection to take, for which
 // nothing is on its way then.
-func dialRedis(ctx context.Context, client redis.UniversalClient, take func(net.Conn) error) error {
-	c, is := client.(*redis.Client)
-	if !is {
-		return errors.New("not a single server")
-	}
-	options := *c.Options()
+func dialRedis(ctx context.Context, client *redis.Client, take func(net.Conn) error) error {
+	options := *client.Options()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, options.Network, options.Addr)
 	if err != nil {
