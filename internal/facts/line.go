@@ -54,8 +54,9 @@ type inquiry struct {
 }
 
 const (
-	mostInquired = 256      // keys whose reply is awaited at the same time
-	replyRoom    = 16 << 10 // is read at once
+	mostInquired = 256         // keys whose reply is awaited at the same time
+	openingLimit = time.Second // for which nobody waits
+	replyRoom    = 16 << 10    // is read at once
 	longestReply = 4 << 20
 )
 
@@ -80,7 +81,7 @@ func (l *Line) call() {
 	}
 	l.s.flights.aloft.Go(func() {
 		defer l.calling.Store(false)
-		ctx, cancel := context.WithTimeout(context.Background(), redisLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), openingLimit)
 		defer cancel()
 		err := dialRedis(ctx, l.redis, func(c net.Conn) error {
 			peer, err := l.attend(c)

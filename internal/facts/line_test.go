@@ -375,6 +375,23 @@ func TestARedisThatFailsTheLine(t *testing.T) {
 	}
 }
 
+// A Redis that is slow while it is called, as one that has just been started, is
+// given its time: nobody waits for the line.
+func TestTheLineIsOpenedInItsOwnTime(t *testing.T) {
+	way := stand(t, miniredis.RunT(t))
+	slowly := func(to io.Writer, reply []byte) error {
+		time.Sleep(100 * time.Millisecond)
+		_, err := to.Write(reply)
+		return err
+	}
+	way.turn.Store(&slowly)
+	b := setup(t, "redis://"+way.address)
+	l := line(t, b.source)
+	l.ask(t, chartOpen("b1", "c1"))
+	way.turn.Store(nil)
+	l.hear(t)
+}
+
 func say(text string) func(io.Writer, []byte) error {
 	return func(to io.Writer, _ []byte) error {
 		_, err := io.WriteString(to, text)
