@@ -205,9 +205,7 @@ func (l *Line) forget() {
 
 // lost gives up the connection: what was asked on it was asked in vain.
 func (l *Line) lost(err error) {
-	if peer := l.peer.Swap(nil); peer != nil {
-		peer.Close()
-	}
+	l.hangUp()
 	if len(l.asked) > 0 {
 		l.s.cache.failed(context.Background(), err)
 	}
@@ -222,6 +220,10 @@ func (l *Line) lost(err error) {
 // Close ends the line. What was asked is not answered any more.
 func (l *Line) Close() {
 	l.ended.Store(true)
+	l.hangUp()
+}
+
+func (l *Line) hangUp() {
 	if peer := l.peer.Swap(nil); peer != nil {
 		peer.Close()
 	}

@@ -71,7 +71,7 @@ func (l *later) answerAll() {
 	}
 }
 
-// gather takes what waits into h. Where nothing does, the hand is no longer busy.
+// gather takes what waits into h, which is empty. Where nothing does, the hand is no longer busy.
 func (l *later) gather(h *hand) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,7 +80,6 @@ func (l *later) gather(h *hand) bool {
 		l.busy--
 		return false
 	}
-	h.clear()
 	for i := range l.waiting[:n] {
 		h.take(l.waiting[i])
 	}

@@ -70,3 +70,25 @@ func (p *Peer) Close() {
 		unix.Close(p.fd)
 	}
 }
+
+// attend is an Attend.
+func (p *loop) attend(c net.Conn) (*Peer, error) {
+	peer, err := NewPeer(c)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err = net.ErrClosed
+	if !p.ended {
+		err = unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, peer.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(peer.fd), Pad: ofPeer})
+	}
+	if err != nil {
+		peer.Close()
+		return nil, err
+	}
+	return peer, nil
+}
+
+// ofPeer marks the events of what the answerer has.
+const ofPeer = 1

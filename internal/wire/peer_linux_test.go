@@ -122,6 +122,17 @@ func shout(c net.Conn) {
 	}
 }
 
+// askThePeer asks a question, and waits until the other side of the peer has it.
+func askThePeer(t *testing.T, c *client, other net.Conn, question string) {
+	t.Helper()
+	if _, err := io.WriteString(c, plainly(question)); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := bufio.NewReader(other).ReadString('\n'); text != question+"\n" {
+		t.Fatalf("the peer has %q, %v", text, err)
+	}
+}
+
 // What a peer says is heard by the loop, and each question gets its own answer.
 func TestTheLoopHearsItsPeer(t *testing.T) {
 	s, _, _, ended := serveWithPeers(t, Options{Loops: 2}, shout)
@@ -152,16 +163,12 @@ func TestThePeerIsHeardAmongAllElse(t *testing.T) {
 	s, _, _, _ := serveWithPeers(t, Options{Loops: 1}, func(c net.Conn) { others <- c })
 	first, busy, last, other := s.dial(t), s.dial(t), s.dial(t), <-others
 	defer other.Close()
-	said := bufio.NewReader(other)
 	write := func(to io.Writer, text string) {
 		if _, err := io.WriteString(to, text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(first, plainly("first"))
-	if text, err := said.ReadString('\n'); err != nil {
-		t.Fatalf("%q, %v", text, err)
-	}
+	askThePeer(t, first, other, "first")
 	write(busy, plainly("slow"))
 	time.Sleep(50 * time.Millisecond) // it keeps the loop
 	write(last, plainly("later"))
@@ -184,12 +191,7 @@ func TestTheEndOfAPeerIsHeard(t *testing.T) {
 			s, _, peers, _ := serveWithPeers(t, Options{Loops: 1}, func(c net.Conn) { others <- c })
 			c, other := s.dial(t), <-others
 			defer other.Close()
-			if _, err := io.WriteString(c, plainly("x")); err != nil {
-				t.Fatal(err)
-			}
-			if text, err := bufio.NewReader(other).ReadString('\n'); text != "x\n" {
-				t.Fatalf("%q, %v", text, err)
-			}
+			askThePeer(t, c, other, "x")
 			end(peers[0], other)
 			if got, by, err := c.next(); got != "gone" || by != "later" {
 				t.Errorf("%q by %q, %v", got, by, err)
@@ -210,12 +212,7 @@ func TestWhoIsOwedByAPeerIsAnswered(t *testing.T) {
 	s, attends, _, ended := serveWithPeers(t, Options{Loops: 1}, func(c net.Conn) { others <- c })
 	c, other := s.dial(t), <-others
 	defer other.Close()
-	if _, err := io.WriteString(c, plainly("x")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bufio.NewReader(other).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
+	askThePeer(t, c, other, "x")
 	closed := make(chan error, 1)
 	go func() { closed <- s.door.Close() }()
 	select {
