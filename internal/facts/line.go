@@ -185,12 +185,14 @@ func (l *Line) hear(reply redcon.RESP) error {
 		}
 		return true
 	})
-	places, rest := l.s.take(q.began, q.state, q.list, l.s.cache.read(q.keys, values), make([]int, 0, len(q.list)))
+	entries := l.s.cache.read(q.keys, values)
+	places, rest := l.s.take(q.began, q.state, q.list, entries, make([]int, 0, len(q.list)))
 	for _, m := range rest {
 		m.Unshared = true
 	}
 	l.forget() // what follows hears of a fault itself
 	q.came(places)
+	l.s.keep(q.state, q.list, entries) // the answers are out already
 	return nil
 }
 

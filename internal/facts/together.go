@@ -100,14 +100,18 @@ func (s *Source) fromRedis(ctx context.Context, began time.Duration, state *feed
 	if values == nil {
 		return places, list
 	}
-	return s.take(began, state, list, s.cache.read(keys, values), places)
+	entries := s.cache.read(keys, values)
+	places, rest := s.take(began, state, list, entries, places)
+	s.keep(state, list, entries)
+	return places, rest
 }
 
 // take gives those of list what their entries say, where that still holds, and
-// returns their places, and what is left to read.
+// returns their places, and what is left to read. Of entries it leaves those that
+// hold.
 func (s *Source) take(began time.Duration, state *feed.State, list []missing, entries []entry, places []int) ([]int, []missing) {
 	now := s.follower.Now()
-	rest := list[:0]
+	var rest []missing
 	for i, m := range list {
 		if !entries[i].ok {
 			rest = append(rest, m)
@@ -116,17 +120,27 @@ func (s *Source) take(began time.Duration, state *feed.State, list []missing, en
 		k := entries[i].known
 		if !state.Snapshot.AtLeast(m.wanted) || !s.follower.Unchanged(state, entries[i].at, k.keys(m.ask)) {
 			s.counts.Stale.Add(1)
+			entries[i].ok = false
 			rest = append(rest, m)
 			continue
 		}
 		s.counts.Redis.Add(1)
-		s.remember(m.ask, k, state)
 		s.took("redis", now-began)
 		s.give(m.Lookup, loadedAt(k, state), state, now)
 		places = append(places, m.place)
 	}
-	s.memory.tidy()
 	return places, rest
+}
+
+// keep remembers what take took of entries. Nobody has to wait for that: what was
+// touched meanwhile is not kept.
+func (s *Source) keep(state *feed.State, list []missing, entries []entry) {
+	for i := range list {
+		if entries[i].ok {
+			s.remember(list[i].ask, entries[i].known, state)
+		}
+	}
+	s.memory.tidy()
 }
 
 // fromPostgres reads what is missing, or waits for others who are reading it
