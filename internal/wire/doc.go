@@ -7,10 +7,11 @@
 // of it answered together, and write the answers; a loop has those connections
 // whose questions come in on its processor (home). On a connection of its own an
 // Answerer can ask another server, whose reply the loop hears among all else
-// (Peer). What the loops read is one form of request, taken strictly (see read):
-// whatever else comes, the connection is handed to the ordinary server with not a
-// byte changed, and comes back when it is between two requests and the next one
-// looks plain again.
+// (Peer); few loops gather the connections for which that has to be. What the
+// loops read is one form of request, taken strictly (see read): whatever else
+// comes, the connection is handed to the ordinary server with not a byte changed,
+// and comes back when it is between two requests and the next one looks plain
+// again.
 //
 // It promises: what it answers is what the ordinary server would have been
 // asked, to the letter (FuzzPlainIsWhatFasthttpReads). A connection has one
@@ -115,7 +116,9 @@ func (c *Call) Answered() []byte {
 type conn struct {
 	fd       int
 	pending  []byte    // what has come of a request that is not whole
-	answered int       // by the loops
+	answered int       // since it was looked where it belongs
+	heard    int       // of answered, those that rest on what a peer has said
+	gathered bool      // most of them did
 	since    time.Time // of the last answer, or since when something is pending
 	stays    int       // see guest
 	state    atomic.Uint32

@@ -42,8 +42,10 @@ type loop struct {
 	heard    bool               // something came on a connection of the answerer's
 	next     chan struct{}      // wakes who goes on with the loop
 
-	owed atomic.Int64 // answers that are given later
-	held atomic.Int64 // connections
+	owed     atomic.Int64 // answers that are given later
+	held     atomic.Int64 // connections
+	gathered atomic.Int64 // of held, those that are counted as such
+	hearing  atomic.Bool  // the answerer hears what came: answers rest on that
 
 	mu       sync.Mutex // for the rest, and ringing the bell
 	entering []*conn
@@ -109,7 +111,7 @@ func (p *loop) enter(c *conn) {
 		unix.Close(c.fd)
 		return
 	}
-	p.held.Add(1)
+	p.hold(c, 1)
 	p.entering = append(p.entering, c)
 	p.ring()
 }
@@ -118,6 +120,9 @@ func (p *loop) enter(c *conn) {
 // hears of it only where there is more to do.
 func (p *loop) settle(c *conn, out []byte) {
 	c.since, c.stays = time.Now(), 0
+	if p.hearing.Load() {
+		c.heard++
+	}
 	home := p.home(c)
 	left, ok := send(c.fd, out)
 	if ok && len(left) == 0 && home == p && c.state.CompareAndSwap(asked, idle) {
@@ -195,7 +200,9 @@ func (p *loop) rounds() func() {
 			if rest != nil { // both are under way at once
 				p.door.running.Go(rest)
 			}
+			p.hearing.Store(true)
 			rest = p.answerer.Heard()
+			p.hearing.Store(false)
 		}
 		if last = closed; last {
 			p.dropIdle()
@@ -276,7 +283,7 @@ func (p *loop) takeIn() {
 	}
 	for _, c := range entering {
 		if p.watch(c.fd) != nil {
-			p.held.Add(-1)
+			p.hold(c, -1)
 			unix.Close(c.fd)
 			continue
 		}
@@ -374,7 +381,7 @@ func (p *loop) mute(c *conn) {
 
 // leave takes c out of the loop, and nothing more.
 func (p *loop) leave(c *conn) {
-	p.held.Add(-1)
+	p.hold(c, -1)
 	_ = unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, c.fd, nil)
 	p.conns[c.fd] = nil
 }

@@ -15,7 +15,8 @@ import (
 )
 
 // oracle answers each question with what its peer says to it, in order; once the
-// peer has gone, with "gone". Those that begin with "later" the rest answers.
+// peer has gone, with "gone". Those that begin with "later" the rest answers, and
+// those with "heard" are answered as soon as the peer was heard.
 type oracle struct {
 	peer  *Peer
 	owed  []*Later
@@ -58,7 +59,11 @@ func (o *oracle) Heard() (rest func()) {
 			break
 		}
 		later, text := o.owed[0], string(line)
-		given = append(given, func() { later.Answer(answer(text, "peer")) })
+		if strings.HasPrefix(text, "heard") {
+			later.Answer(answer(text, "heard"))
+		} else {
+			given = append(given, func() { later.Answer(answer(text, "peer")) })
+		}
 		o.owed, o.came = o.owed[1:], after
 	}
 	if err != nil {

@@ -7,17 +7,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// homeEvery is after how many answers it is looked where a connection belongs.
-const homeEvery = 128
+const (
+	homeEvery    = 128 // after how many answers it is looked where a connection belongs
+	mostGathered = 16  // connections that are gathered by one loop
+)
 
-// home is the loop that c belongs to, which has just asked: that of the processor
-// on which its question came in, unless that one holds more than p, which has it
-// now. Who asks on several connections at once, as a worker of a proxy does, is
-// then answered by one loop: the kernel lets the two take turns on one processor,
-// and nobody waits for another one to be woken.
+// home is the loop that c belongs to, which has just asked and now is p's.
+//
+// Who asks on several connections at once, as a worker of a proxy does, is best
+// answered by one loop, that of the processor on which the questions come in: the
+// kernel lets the two take turns there, and nobody waits for another processor to
+// be woken. But what rests on replies of a peer is gathered by the first loops:
+// asking a peer costs as much for many questions as for one.
 func (p *loop) home(c *conn) *loop {
-	if c.answered++; c.answered%homeEvery != 0 {
+	if c.answered++; c.answered < homeEvery {
 		return p
+	}
+	gather := c.heard > homeEvery/2
+	c.answered, c.heard = 0, 0
+	if gather != c.gathered {
+		p.hold(c, -1)
+		c.gathered = gather
+		p.hold(c, 1)
+	}
+	if gather {
+		return p.gatherer()
 	}
 	processor, ok := arrival(c.fd)
 	if !ok {
@@ -28,6 +42,28 @@ func (p *loop) home(c *conn) *loop {
 		return p
 	}
 	return home
+}
+
+// gatherer is the first loop that has room to gather a connection that p has.
+func (p *loop) gatherer() *loop {
+	for _, first := range p.door.loops {
+		others := first.gathered.Load()
+		if first == p {
+			others--
+		}
+		if others < mostGathered {
+			return first
+		}
+	}
+	return p
+}
+
+// hold counts c n times more.
+func (p *loop) hold(c *conn, n int64) {
+	p.held.Add(n)
+	if c.gathered {
+		p.gathered.Add(n)
+	}
 }
 
 // arrival is the processor on which the kernel took the last packet of fd.

@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"testing"
 	"time"
@@ -106,4 +107,39 @@ func TestALoopDoesNotTakeAll(t *testing.T) {
 	}
 	askFrom(t, 1, 4*homeEvery, "loop", clients)
 	s.awaitHeld(t, [2]int64{3, 5})
+}
+
+// What a peer has to be asked for is gathered by the first loop, up to a bound, and
+// goes back where it belongs once no peer has to be asked.
+func TestWhatPeersAnswerIsGathered(t *testing.T) {
+	needProcessors(t)
+	s, _, _, _ := serveWithPeers(t, Options{Loops: 2}, func(c net.Conn) { _, _ = io.Copy(c, c) })
+	var clients []*client
+	dial := func(n int) {
+		for range n {
+			clients = append(clients, s.dial(t))
+		}
+	}
+	dial(8)
+	s.awaitHeld(t, [2]int64{4, 4})
+	askFrom(t, 1, homeEvery, "heard", clients)
+	s.awaitHeld(t, [2]int64{8, 0})
+	dial(mostGathered)
+	for range 3 { // those that come at the same time may be a few too many
+		askFrom(t, 1, homeEvery, "heard", clients)
+	}
+	s.awaitHeld(t, [2]int64{mostGathered, 8})
+	for range 4 {
+		askFrom(t, 1, homeEvery, "peer", clients)
+	}
+	s.awaitHeld(t, [2]int64{11, 13})
+	for _, c := range clients {
+		c.Close()
+	}
+	s.awaitHeld(t, [2]int64{})
+	for i, p := range s.door.(*door).loops {
+		if n := p.gathered.Load(); n != 0 {
+			t.Errorf("loop %d counts %d connections that have gone", i, n)
+		}
+	}
 }
