@@ -115,7 +115,7 @@ func evaluate(t *rapid.T, engine *pdp.Engine, r authz.Request, f authz.Facts) au
 func TestPolicyIsTheReference(t *testing.T) {
 	engine, known := engine(t), actions(t)
 	seen := map[string]bool{}
-	rapid.Check(t, func(t *rapid.T) {
+	policyIsTheReference := func(t *rapid.T) {
 		f := drawFacts(t)
 		resources := map[string]authz.Resource{}
 		for _, kind := range kinds {
@@ -129,7 +129,10 @@ func TestPolicyIsTheReference(t *testing.T) {
 			}
 			seen[result.Got.Code] = true
 		}
-	})
+	}
+	for again := 0; again == 0 || len(seen) < 12 && again < 10; again++ { // a hundred facts may miss a rare answer
+		rapid.Check(t, policyIsTheReference)
+	}
 	if len(seen) < 12 {
 		t.Errorf("the random facts reach only %v", seen)
 	}
