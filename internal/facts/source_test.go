@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/exec"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -333,6 +335,27 @@ func TestRedisDownOrSlow(t *testing.T) {
 		if f, err := source.Facts(ctx, chartOpen("b1", "c1")); err != nil || f.Grant == nil {
 			t.Fatalf("with a silent Redis: %+v, %v", f, err)
 		}
+	}
+}
+
+// A change is heard whoever wrote it.
+func TestARevokeByPsqlIsHeard(t *testing.T) {
+	psql, err := exec.LookPath("psql")
+	if err != nil {
+		t.Skip("psql is not installed: ", err)
+	}
+	b := setup(t, "redis://"+miniredis.RunT(t).Addr())
+	if f := b.ask(t, "b1", "c1"); f.Grant == nil {
+		t.Fatal("there is nothing to revoke")
+	}
+	revoke := exec.CommandContext(t.Context(), psql, "--no-psqlrc", "--set", "ON_ERROR_STOP=1",
+		"--dbname", b.owner.Config().ConnString(), "--command", `DELETE FROM grants WHERE user_id = 'b1'`)
+	if said, err := revoke.CombinedOutput(); err != nil || !strings.Contains(string(said), "DELETE 1") {
+		t.Fatalf("%s: %v", said, err)
+	}
+	b.poll(t)
+	if f := b.ask(t, "b1", "c1"); f.Grant != nil || f.Member == nil {
+		t.Errorf("what psql revoked is still a fact: %+v", f.Grant)
 	}
 }
 
