@@ -44,7 +44,7 @@ type loop struct {
 
 	owed     atomic.Int64 // answers that are given later
 	held     atomic.Int64 // connections
-	gathered atomic.Int64 // of held, those that are counted as such
+	gathered atomic.Int64 // of held, those whose answers mostly rest on what the answerer hears
 	hearing  atomic.Bool  // the answerer hears what came: answers rest on that
 
 	mu       sync.Mutex // for the rest, and ringing the bell
